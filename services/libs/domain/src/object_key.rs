@@ -1,0 +1,45 @@
+//! The names of objects in the store. Fixed for ever: changing one would orphan what is stored. No names of people.
+
+use crate::id::{BureauId, RecordingId};
+
+/// What everything of one generation of a recording begins with, with the slash at the end.
+pub fn prefix(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
+    format!("v1/{bureau}/recordings/{recording}/{generation}/")
+}
+
+/// The original: the recording's bytes as they came.
+pub fn original(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
+    prefix(bureau, recording, generation) + "original"
+}
+
+/// The manifest beside the original.
+pub fn manifest(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
+    prefix(bureau, recording, generation) + "manifest.json"
+}
+
+/// What reading the original back found.
+pub fn verification(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
+    prefix(bureau, recording, generation) + "verification.json"
+}
+
+/// The list of derivatives.
+pub fn derived(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
+    prefix(bureau, recording, generation) + "derived.json"
+}
+
+/// One derivative, made by `profile` in its `version`.
+pub fn derivative(
+    bureau: &BureauId,
+    recording: RecordingId,
+    generation: u32,
+    profile: &str,
+    version: u32,
+    file: &str,
+) -> String {
+    prefix(bureau, recording, generation) + &format!("derived/{profile}@{version}/{file}")
+}
+
+/// Where the start-up probe puts its object.
+pub fn probe(name: &str) -> String {
+    format!("v1/probe/{name}")
+}

@@ -1,0 +1,112 @@
+//! The stable reasons of refusals: `ErrorInfo.reason`, domain `caselock`. Clients decide by these, so none is renamed.
+
+use std::time::Duration;
+
+/// The `ErrorInfo.domain` of every reason.
+pub const DOMAIN: &str = "caselock";
+
+/// Why a request was refused. The list in `services/docs/errors.md` says what each means for a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The bytes do not have the value their header names.
+    SegmentValueMismatch,
+    /// The segment is held with another value.
+    SegmentConflict,
+    /// The segment can't belong to a recording of this size.
+    SegmentOutOfRange,
+    /// Segments are missing.
+    SealIncomplete,
+    /// The segments held do not make up this size and digest.
+    SealDigestMismatch,
+    /// Fields are missing or wrong.
+    MetadataInvalid,
+    /// The recording was opened with other immutable fields.
+    OpenConflict,
+    /// No such recording of this bureau.
+    RecordingNotFound,
+    /// The recording has no bytes.
+    RecordingEmpty,
+    /// The recording is larger than can be stored.
+    RecordingTooLarge,
+    /// The upload takes no more segments: sealed, stored, abandoned, or of another generation.
+    UploadClosed,
+    /// The gateway has no memory for the segment now.
+    MemoryBudget,
+    /// The log holds as much as it may now.
+    BacklogFull,
+    /// The bureau has as many uploads open as it may.
+    Quota,
+    /// The gateway is going away: another stream, another gateway.
+    Draining,
+    /// The certificate does not name a bureau.
+    IdentityInvalid,
+    /// The stream's messages are out of order.
+    StreamInvalid,
+    /// The log can't be reached now.
+    LogUnavailable,
+}
+
+impl Reason {
+    /// Every reason, for documents and tests.
+    pub const ALL: [Reason; 18] = [
+        Reason::SegmentValueMismatch,
+        Reason::SegmentConflict,
+        Reason::SegmentOutOfRange,
+        Reason::SealIncomplete,
+        Reason::SealDigestMismatch,
+        Reason::MetadataInvalid,
+        Reason::OpenConflict,
+        Reason::RecordingNotFound,
+        Reason::RecordingEmpty,
+        Reason::RecordingTooLarge,
+        Reason::UploadClosed,
+        Reason::MemoryBudget,
+        Reason::BacklogFull,
+        Reason::Quota,
+        Reason::Draining,
+        Reason::IdentityInvalid,
+        Reason::StreamInvalid,
+        Reason::LogUnavailable,
+    ];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::SegmentValueMismatch => "SEGMENT_VALUE_MISMATCH",
+            Reason::SegmentConflict => "SEGMENT_CONFLICT",
+            Reason::SegmentOutOfRange => "SEGMENT_OUT_OF_RANGE",
+            Reason::SealIncomplete => "SEAL_INCOMPLETE",
+            Reason::SealDigestMismatch => "SEAL_DIGEST_MISMATCH",
+            Reason::MetadataInvalid => "METADATA_INVALID",
+            Reason::OpenConflict => "OPEN_CONFLICT",
+            Reason::RecordingNotFound => "RECORDING_NOT_FOUND",
+            Reason::RecordingEmpty => "RECORDING_EMPTY",
+            Reason::RecordingTooLarge => "RECORDING_TOO_LARGE",
+            Reason::UploadClosed => "UPLOAD_CLOSED",
+            Reason::MemoryBudget => "MEMORY_BUDGET",
+            Reason::BacklogFull => "BACKLOG_FULL",
+            Reason::Quota => "QUOTA",
+            Reason::Draining => "DRAINING",
+            Reason::IdentityInvalid => "IDENTITY_INVALID",
+            Reason::StreamInvalid => "STREAM_INVALID",
+            Reason::LogUnavailable => "LOG_UNAVAILABLE",
+        }
+    }
+
+    /// The reason of a name; `None` for one this version does not know.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// How long to wait before the same request may succeed; `None` where repeating it does not help.
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Reason::MemoryBudget => Some(Duration::from_millis(500)),
+            Reason::BacklogFull => Some(Duration::from_secs(5)),
+            Reason::Quota => Some(Duration::from_secs(30)),
+            Reason::Draining => Some(Duration::from_millis(100)),
+            Reason::LogUnavailable => Some(Duration::from_secs(2)),
+            _ => None,
+        }
+    }
+}

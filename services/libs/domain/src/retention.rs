@@ -1,0 +1,97 @@
+//! How long a recording must be kept (Article 15).
+
+use jiff::{SignedDuration, Span, Timestamp, ToSpan, civil::Time, tz::TimeZone};
+
+/// The law's least period for footage that is not evidence: six calendar months (Article 15).
+pub fn legal_minimum() -> Span {
+    6.months()
+}
+
+/// Why a retention period can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// A date beyond the calendar.
+    #[error("the retention period leads outside the calendar")]
+    OutOfCalendar(#[from] jiff::Error),
+    /// Less than the law's six months.
+    #[error("the retention period is shorter than six months (P6M), the least that Article 15 allows")]
+    TooShort,
+}
+
+/// Refuses a period that is shorter than six months, whatever day it is counted from.
+pub fn check_period(period: &Span) -> Result<(), RetentionError> {
+    // Months differ in length: P180D is shorter than six months from some days and not from others. Every day of a
+    // leap cycle is asked.
+    let first = jiff::civil::date(2024, 1, 1);
+    for day in 0..(4 * 366) {
+        let from = first.checked_add(day.days())?;
+        if from.checked_add(*period)? < from.checked_add(legal_minimum())? {
+            return Err(RetentionError::TooShort);
+        }
+    }
+    Ok(())
+}
+
+/// The end of the day, in Shanghai, that lies `period` after the moment of storing: always 16:00:00Z. Months are calendar
+/// months, clamped at the month's end (31 August and six months is 28 or 29 February).
+pub fn floor(stored_at: Timestamp, period: &Span) -> Result<Timestamp, RetentionError> {
+    // China has no daylight saving time; the zone's +8 is the law's time for every date a recording can be stored on.
+    let shanghai = TimeZone::fixed(jiff::tz::offset(8));
+    let last_day = stored_at.to_zoned_datetime(shanghai.clone()).date().checked_add(*period)?;
+    let midnight = last_day.tomorrow()?.to_datetime(Time::midnight());
+    Ok(shanghai.to_timestamp(midnight)?)
+}
+
+/// The floor where the test switch allows periods below a day: the moment itself plus the time, up to whole seconds.
+pub fn short_floor(stored_at: Timestamp, time: SignedDuration) -> Result<Timestamp, RetentionError> {
+    Ok(crate::time::whole_seconds(stored_at.checked_add(time)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn six_calendar_months_to_the_end_of_the_day_in_shanghai() {
+        for (stored, until) in [
+            ("2026-02-13T02:00:00Z", "2026-08-13T16:00:00Z"),
+            // 31 August in Shanghai, clamped to the end of February.
+            ("2026-08-31T01:00:00Z", "2027-02-28T16:00:00Z"),
+            ("2027-08-31T01:00:00Z", "2028-02-29T16:00:00Z"),
+            // 15:59:59Z is still the same day in Shanghai, 16:00:00Z the next.
+            ("2026-03-10T15:59:59Z", "2026-09-10T16:00:00Z"),
+            ("2026-03-10T16:00:00Z", "2026-09-11T16:00:00Z"),
+        ] {
+            assert_eq!(floor(at(stored), &legal_minimum()).unwrap(), at(until), "{stored}");
+        }
+    }
+
+    #[test]
+    fn less_than_the_law_asks_is_refused() {
+        for short in ["P5M", "P180D", "P181D", "P5M30D", "PT1H"] {
+            assert!(check_period(&short.parse().unwrap()).is_err(), "{short}");
+        }
+        for long in ["P6M", "P184D", "P1Y", "P6M1D"] {
+            assert!(check_period(&long.parse().unwrap()).is_ok(), "{long}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_shorter_than_six_months(seconds in 1_700_000_000i64..4_000_000_000) {
+            let stored = Timestamp::from_second(seconds).unwrap();
+            let until = floor(stored, &legal_minimum()).unwrap();
+            let shanghai = TimeZone::fixed(jiff::tz::offset(8));
+            let least = stored.to_zoned_datetime(shanghai).checked_add(6.months()).unwrap().timestamp();
+            prop_assert!(until > least);
+            prop_assert!(until.duration_since(least) <= SignedDuration::from_hours(24));
+            prop_assert_eq!(until.as_second() % 86_400, 16 * 3_600);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The file: tables and what is read from them.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    path::Path,
+    sync::{PoisonError, RwLock},
+};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::watch;
+
+use super::codec::{self, Assembler};
+use crate::{Cleanup, Entry, LogError, Offset, Record, Topic};
+
+/// (topic, partition, offset, row) → row.
+const RECORDS: TableDefinition<(u8, u32, u64, u32), &[u8]> = TableDefinition::new("records");
+/// (topic, partition) → first offset, next offset.
+const BOUNDS: TableDefinition<(u8, u32), (u64, u64)> = TableDefinition::new("bounds");
+/// (topic, partition, key) → offset of the newest record, of compacted topics.
+const KEYS: TableDefinition<(u8, u32, &[u8]), u64> = TableDefinition::new("keys");
+/// (group, topic, partition) → committed offset.
+const COMMITS: TableDefinition<(&str, u8, u32), u64> = TableDefinition::new("commits");
+
+/// redb's page cache: enough for what is read right after it was written.
+const CACHE: usize = 64 << 20;
+
+pub struct LogFile {
+    database: Database,
+    /// What `BOUNDS` says, as of the last commit.
+    bounds: RwLock<HashMap<(Topic, u32), Range<Offset>>>,
+    changed: watch::Sender<()>,
+}
+
+impl LogFile {
+    pub fn open(path: &Path) -> Result<Self, LogError> {
+        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(damaged)?;
+        let transaction = database.begin_write().map_err(damaged)?;
+        drop_tombstones(&transaction)?;
+        let bounds = read_bounds(&transaction)?;
+        transaction.open_table(COMMITS).map_err(damaged)?;
+        transaction.commit().map_err(damaged)?;
+        Ok(Self { database, bounds: RwLock::new(bounds), changed: watch::channel(()).0 })
+    }
+
+    /// Told of every commit.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub fn bounds(&self, topic: Topic, partition: u32) -> Range<Offset> {
+        let bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner);
+        bounds.get(&(topic, partition)).cloned().unwrap_or(0..0)
+    }
+
+    pub fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<Offset>, LogError> {
+        let transaction = self.database.begin_read().map_err(damaged)?;
+        let table = transaction.open_table(COMMITS).map_err(damaged)?;
+        let committed = table.get((group, topic as u8, partition)).map_err(damaged)?;
+        Ok(committed.map(|offset| offset.value()))
+    }
+
+    /// Records from `from` on, up to about `bytes`, but at least one if there is any.
+    pub fn read(&self, topic: Topic, partition: u32, from: Offset, bytes: usize) -> Result<Vec<Entry>, LogError> {
+        let transaction = self.database.begin_read().map_err(damaged)?;
+        let table = transaction.open_table(RECORDS).map_err(damaged)?;
+        let first = (topic as u8, partition, from, 0);
+        let last = (topic as u8, partition, u64::MAX, u32::MAX);
+        let mut entries = Vec::new();
+        let mut size = 0;
+        let mut assembling: Option<Assembler> = None;
+        for row in table.range(first..=last).map_err(damaged)? {
+            let (key, value) = row.map_err(damaged)?;
+            let (_, _, offset, index) = key.value();
+            let assembler = match assembling.take() {
+                Some(mut assembler) => {
+                    assembler.add(value.value());
+                    assembler
+                }
+                None if index == 0 => Assembler::begin(value.value())?,
+                None => return Err(LogError::Damaged(format!("{topic} {partition}@{offset} has no head"))),
+            };
+            if !assembler.is_complete() {
+                assembling = Some(assembler);
+                continue;
+            }
+            size += assembler.len();
+            entries.push(Entry { partition, offset, record: assembler.finish() });
+            if size >= bytes {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Runs `work` in one transaction and makes it durable.
+    pub fn write<T>(&self, work: impl FnOnce(&mut Batch<'_>) -> Result<T, LogError>) -> Result<T, LogError> {
+        let transaction = self.database.begin_write().map_err(damaged)?;
+        let mut batch = Batch { file: self, transaction: &transaction, bounds: HashMap::new() };
+        let result = work(&mut batch)?;
+        let bounds = batch.bounds;
+        {
+            let mut table = transaction.open_table(BOUNDS).map_err(damaged)?;
+            for ((topic, partition), range) in &bounds {
+                table.insert((*topic as u8, *partition), (range.start, range.end)).map_err(damaged)?;
+            }
+        }
+        // redb's default durability: synced to the device before `commit` returns.
+        transaction.commit().map_err(damaged)?;
+        self.bounds.write().unwrap_or_else(PoisonError::into_inner).extend(bounds);
+        self.changed.send_replace(());
+        Ok(result)
+    }
+}
+
+/// One transaction.
+pub struct Batch<'t> {
+    file: &'t LogFile,
+    transaction: &'t WriteTransaction,
+    bounds: HashMap<(Topic, u32), Range<Offset>>,
+}
+
+impl Batch<'_> {
+    fn bounds(&mut self, topic: Topic, partition: u32) -> &mut Range<Offset> {
+        let file = self.file;
+        self.bounds.entry((topic, partition)).or_insert_with(|| file.bounds(topic, partition))
+    }
+
+    pub fn append(&mut self, topic: Topic, partition: u32, record: Record) -> Result<Offset, LogError> {
+        let bounds = self.bounds(topic, partition);
+        let offset = bounds.end;
+        bounds.end += 1;
+        let mut records = self.transaction.open_table(RECORDS).map_err(damaged)?;
+        if topic.cleanup() == Cleanup::Compact {
+            let mut keys = self.transaction.open_table(KEYS).map_err(damaged)?;
+            let key = (topic as u8, partition, &record.key[..]);
+            let older = keys.insert(key, offset).map_err(damaged)?.map(|older| older.value());
+            if let Some(older) = older {
+                remove(&mut records, topic, partition, older..older + 1)?;
+            }
+        }
+        for (index, row) in codec::rows(record).enumerate() {
+            let key = (topic as u8, partition, offset, index as u32);
+            records.insert(key, &row[..]).map_err(damaged)?;
+        }
+        Ok(offset)
+    }
+
+    pub fn delete_before(&mut self, topic: Topic, partition: u32, offset: Offset) -> Result<(), LogError> {
+        let bounds = self.bounds(topic, partition);
+        let gone = bounds.start..offset.min(bounds.end);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        bounds.start = gone.end;
+        let mut records = self.transaction.open_table(RECORDS).map_err(damaged)?;
+        remove(&mut records, topic, partition, gone)
+    }
+
+    pub fn commit(&mut self, group: &str, topic: Topic, partition: u32, offset: Offset) -> Result<(), LogError> {
+        let mut commits = self.transaction.open_table(COMMITS).map_err(damaged)?;
+        commits.insert((group, topic as u8, partition), offset).map_err(damaged)?;
+        Ok(())
+    }
+}
+
+type Records<'t> = redb::Table<'t, (u8, u32, u64, u32), &'static [u8]>;
+
+fn remove(records: &mut Records<'_>, topic: Topic, partition: u32, offsets: Range<Offset>) -> Result<(), LogError> {
+    let range = (topic as u8, partition, offsets.start, 0)..(topic as u8, partition, offsets.end, 0);
+    records.retain_in(range, |_, _| false).map_err(damaged)
+}
+
+fn drop_tombstones(transaction: &WriteTransaction) -> Result<(), LogError> {
+    let mut records = transaction.open_table(RECORDS).map_err(damaged)?;
+    let mut keys = transaction.open_table(KEYS).map_err(damaged)?;
+    let mut tombstones = Vec::new();
+    for row in keys.iter().map_err(damaged)? {
+        let (key, offset) = row.map_err(damaged)?;
+        let (topic, partition, key) = key.value();
+        let place = (topic, partition, offset.value(), 0);
+        let Some(head) = records.get(place).map_err(damaged)? else { continue };
+        let assembler = Assembler::begin(head.value())?;
+        if assembler.is_complete() && assembler.finish().payload.is_none() {
+            tombstones.push((place, key.to_vec()));
+        }
+    }
+    for (place, key) in tombstones {
+        records.remove(place).map_err(damaged)?;
+        keys.remove((place.0, place.1, &key[..])).map_err(damaged)?;
+    }
+    Ok(())
+}
+
+fn read_bounds(transaction: &WriteTransaction) -> Result<HashMap<(Topic, u32), Range<Offset>>, LogError> {
+    let table = transaction.open_table(BOUNDS).map_err(damaged)?;
+    let mut bounds = HashMap::new();
+    for row in table.iter().map_err(damaged)? {
+        let (key, value) = row.map_err(damaged)?;
+        let ((number, partition), (start, end)) = (key.value(), value.value());
+        let topic = Topic::ALL.into_iter().find(|t| *t as u8 == number);
+        let topic = topic.ok_or_else(|| LogError::Damaged(format!("unknown topic {number}")))?;
+        bounds.insert((topic, partition), start..end);
+    }
+    Ok(bounds)
+}
+
+pub(super) fn damaged(error: impl Into<redb::Error>) -> LogError {
+    match error.into() {
+        redb::Error::Io(error) => LogError::Unavailable(error.to_string()),
+        redb::Error::DatabaseAlreadyOpen => LogError::Unavailable("the log's file is open in another process".into()),
+        error => LogError::Damaged(error.to_string()),
+    }
+}

@@ -1,0 +1,57 @@
+//! The embedded log: the contract, and what only a file has.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use caselock_log::{Log, LogError, Record, Topic, embedded::EmbeddedLog};
+use tempfile::TempDir;
+
+async fn fresh() -> (Arc<dyn Log>, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
+    (log, dir)
+}
+
+caselock_log::contract_tests!(fresh());
+
+#[tokio::test]
+async fn what_was_appended_survives_closing_and_tombstones_go() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("log");
+    {
+        let log = EmbeddedLog::open(&path).unwrap();
+        log.append(Topic::Footage, 0, Record::new("k", vec![1u8; 3 << 20])).await.unwrap();
+        log.append(Topic::Uploads, 0, Record::new("kept", "v")).await.unwrap();
+        log.append(Topic::Uploads, 0, Record::new("gone", "v")).await.unwrap();
+        log.append(Topic::Uploads, 0, Record::tombstone("gone")).await.unwrap();
+    }
+    let log = reopen(&path).await;
+    assert_eq!(log.bounds(Topic::Footage, 0).await.unwrap(), 0..1);
+    assert_eq!(log.bounds(Topic::Uploads, 0).await.unwrap(), 0..3);
+    let mut follower = log.follow(Topic::Uploads, vec![(0, 0)]).await.unwrap();
+    let first = follower.recv().await.unwrap().unwrap();
+    let expected = caselock_log::Entry { partition: 0, offset: 0, record: Record::new("kept", "v") };
+    assert_eq!(first, caselock_log::Followed::Entry(expected));
+    let end = follower.recv().await.unwrap().unwrap();
+    assert_eq!(end, caselock_log::Followed::End { partition: 0, position: 3 });
+}
+
+#[tokio::test]
+async fn a_second_process_is_kept_out() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("log");
+    let _first = EmbeddedLog::open(&path).unwrap();
+    assert!(matches!(EmbeddedLog::open(&path), Err(LogError::Unavailable(_))));
+}
+
+/// The writer's thread lets go of the file a moment after the last handle is dropped.
+async fn reopen(path: &std::path::Path) -> Arc<EmbeddedLog> {
+    for _ in 0..1000 {
+        match EmbeddedLog::open(path) {
+            Ok(log) => return log,
+            Err(LogError::Unavailable(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the file is still held");
+}

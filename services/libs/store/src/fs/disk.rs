@@ -1,0 +1,279 @@
+//! The files. Everything that is answered for is synced first, directories included.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    path::{Component, Path, PathBuf},
+};
+
+use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::meta::{Begun, Meta, PartMeta};
+use crate::{Crc64Nvme, ErrorKind, NewObject, Part, Result, StoreError};
+
+pub struct Disk {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Disk {
+    pub fn open(root: PathBuf) -> Result<Self> {
+        let name = root.display().to_string();
+        let own = root.join(".caselock");
+        let open = || -> io::Result<File> {
+            fs::create_dir_all(own.join("multipart"))?;
+            File::create(own.join("lock"))
+        };
+        let lock = open().map_err(|e| failed(&name, &e))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::new(ErrorKind::Unavailable, &name, "another process uses this directory"))?;
+        Ok(Self { root, _lock: lock })
+    }
+
+    pub fn begin(&self, key: &str, id: &str, new: &NewObject) -> Result<()> {
+        self.object(key)?;
+        let dir = self.multipart(id)?;
+        let begun = Begun {
+            key: key.to_owned(),
+            content_type: new.content_type.clone(),
+            part_size: new.part_size,
+            lock_until: new.lock_until,
+        };
+        let make = || -> io::Result<()> {
+            fs::create_dir(&dir)?;
+            File::create(dir.join("data"))?;
+            write_json(&dir.join("begun.json"), &begun)?;
+            sync_parents(&dir, &self.root)
+        };
+        make().map_err(|e| failed(key, &e))
+    }
+
+    pub fn put_part(&self, id: &str, number: u32, bytes: &[u8], crc: Crc64Nvme) -> Result<String> {
+        let begun = self.begun(id)?;
+        if Crc64Nvme::of(bytes) != crc {
+            return Err(StoreError::new(ErrorKind::ChecksumMismatch, &begun.key, format!("part {number}")));
+        }
+        if number == 0 || bytes.len() > begun.part_size as usize {
+            return Err(StoreError::new(ErrorKind::Invalid, &begun.key, format!("part {number} does not fit")));
+        }
+        let dir = self.multipart(id)?;
+        let part = PartMeta { crc64nvme: crc.to_string(), length: bytes.len() as u32 };
+        let write = || -> io::Result<()> {
+            let data = OpenOptions::new().write(true).open(dir.join("data"))?;
+            data.write_all_at(bytes, u64::from(number - 1) * u64::from(begun.part_size))?;
+            data.sync_data()?;
+            write_json(&dir.join(format!("part-{number}.json")), &part)
+        };
+        write().map_err(|e| failed(&begun.key, &e))?;
+        Ok(part.crc64nvme)
+    }
+
+    pub fn complete(&self, key: &str, id: &str, parts: &[Part]) -> Result<String> {
+        let dir = self.multipart(id)?;
+        let data = dir.join("data");
+        if let (Ok(object), Ok(data)) = (fs::metadata(self.object(key)?), fs::metadata(&data))
+            && object.ino() == data.ino()
+        {
+            // This very upload was completed, and the process died before it could say so.
+            self.abort(id)?;
+            return Ok(self.existing(key)?.version);
+        }
+        let begun = self.begun(id)?;
+        let gone = |what: String| StoreError::new(ErrorKind::MultipartGone, key, what);
+        let mut size = 0;
+        for (part, place) in parts.iter().zip(1..) {
+            let stored: PartMeta =
+                read_json(&dir.join(format!("part-{place}.json"))).map_err(|e| gone(format!("part {place}: {e}")))?;
+            let same = stored.crc64nvme == part.etag && stored.length == part.length && part.number == place;
+            if !same || (place as usize != parts.len() && part.length != begun.part_size) {
+                return Err(gone(format!("part {place} is not the one that was named")));
+            }
+            size += u64::from(part.length);
+        }
+        if parts.is_empty() {
+            return Err(StoreError::new(ErrorKind::Invalid, key, "no parts"));
+        }
+        let truncate = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).open(&data)?;
+            file.set_len(size)?;
+            file.set_permissions(Permissions::from_mode(0o444))?;
+            file.sync_all()
+        };
+        truncate().map_err(|e| failed(key, &e))?;
+        let meta = Meta {
+            version: id.to_owned(),
+            size,
+            crc64nvme: Crc64Nvme::of_parts(parts.iter().map(|p| (p.crc, p.length))).to_string(),
+            content_type: begun.content_type,
+            lock_until: begun.lock_until,
+            legal_hold: false,
+        };
+        self.place(key, &data, &meta)?;
+        self.abort(id)?;
+        Ok(meta.version)
+    }
+
+    pub fn abort(&self, id: &str) -> Result<()> {
+        match fs::remove_dir_all(self.multipart(id)?) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(id, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn put(&self, key: &str, id: &str, new: &NewObject, bytes: &[u8], crc: Crc64Nvme) -> Result<String> {
+        if Crc64Nvme::of(bytes) != crc {
+            return Err(StoreError::new(ErrorKind::ChecksumMismatch, key, "the object"));
+        }
+        let part_size = bytes.len() as u32;
+        self.begin(key, id, &NewObject { part_size, ..new.clone() })?;
+        let etag = self.put_part(id, 1, bytes, crc)?;
+        let part = Part { number: 1, etag, crc, length: part_size };
+        let version = self.complete(key, id, &[part]);
+        if version.is_err() {
+            self.abort(id)?;
+        }
+        version
+    }
+
+    /// Links the data to its key. The meta file comes first: without the data it means nothing.
+    fn place(&self, key: &str, data: &Path, meta: &Meta) -> Result<()> {
+        let object = self.object(key)?;
+        if self.find(key)?.is_some() {
+            return Err(StoreError::new(ErrorKind::AlreadyExists, key, "the key has an object"));
+        }
+        self.update(key, meta)?;
+        let link = || -> io::Result<()> {
+            if let Some(parent) = object.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::hard_link(data, &object)?;
+            sync_parents(&object, &self.root)
+        };
+        link().map_err(|e| failed(key, &e))
+    }
+
+    /// The object of a key, if there is one.
+    pub fn find(&self, key: &str) -> Result<Option<Meta>> {
+        match self.object(key)?.try_exists() {
+            Ok(true) => self.existing(key).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(failed(key, &error)),
+        }
+    }
+
+    fn existing(&self, key: &str) -> Result<Meta> {
+        read_json(&self.meta(key)?).map_err(|e| failed(key, &e))
+    }
+
+    pub fn version(&self, key: &str, version: &str) -> Result<Meta> {
+        let found = self.find(key)?.filter(|meta| meta.version == version);
+        found.ok_or_else(|| StoreError::new(ErrorKind::NotFound, key, format!("version {version}")))
+    }
+
+    pub fn update(&self, key: &str, meta: &Meta) -> Result<()> {
+        let path = self.meta(key)?;
+        let write = || -> io::Result<()> {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            write_json(&path, meta)?;
+            sync_parents(&path, &self.root)
+        };
+        write().map_err(|e| failed(key, &e))
+    }
+
+    pub fn delete(&self, key: &str) -> Result<()> {
+        let object = self.object(key)?;
+        let remove = || -> io::Result<()> {
+            fs::remove_file(&object)?;
+            sync_parents(&object, &self.root)?;
+            fs::remove_file(self.meta(key).map_err(io::Error::other)?)
+        };
+        remove().map_err(|e| failed(key, &e))
+    }
+
+    pub fn open_object(&self, key: &str, version: &str, from: u64) -> Result<File> {
+        self.version(key, version)?;
+        let open = || -> io::Result<File> {
+            let mut file = File::open(self.object(key).map_err(io::Error::other)?)?;
+            file.seek(SeekFrom::Start(from))?;
+            Ok(file)
+        };
+        open().map_err(|e| failed(key, &e))
+    }
+
+    fn begun(&self, id: &str) -> Result<Begun> {
+        read_json(&self.multipart(id)?.join("begun.json")).map_err(|e| StoreError::new(ErrorKind::MultipartGone, id, e))
+    }
+
+    fn object(&self, key: &str) -> Result<PathBuf> {
+        inside(&self.root, key)
+    }
+
+    fn meta(&self, key: &str) -> Result<PathBuf> {
+        inside(&self.root.join(".caselock/meta"), &format!("{key}.json"))
+    }
+
+    fn multipart(&self, id: &str) -> Result<PathBuf> {
+        inside(&self.root.join(".caselock/multipart"), id)
+    }
+}
+
+/// `name` below `root`; refused where it would lead anywhere else.
+fn inside(root: &Path, name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    let plain = path.components().all(|c| matches!(c, Component::Normal(part) if part != ".caselock"));
+    if name.is_empty() || !plain {
+        return Err(StoreError::new(ErrorKind::Invalid, name, "not a key of this store"));
+    }
+    Ok(root.join(path))
+}
+
+/// The next chunk of a file; `None` at its end.
+pub fn read_chunk(mut file: File, most: usize, key: &str) -> Result<Option<(Bytes, File)>> {
+    let mut chunk = vec![0; most];
+    let mut filled = 0;
+    while filled < most {
+        match file.read(&mut chunk[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(key, &error)),
+        }
+    }
+    chunk.truncate(filled);
+    Ok((filled > 0).then(|| (chunk.into(), file)))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let partial = path.with_extension("json.new");
+    let mut file = File::create(&partial)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    file.sync_all()?;
+    fs::rename(partial, path)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Syncs every directory from the file's up to the root, since any of them may be new.
+fn sync_parents(path: &Path, root: &Path) -> io::Result<()> {
+    for dir in path.ancestors().skip(1).take_while(|dir| dir.starts_with(root)) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn failed(key: &str, error: &io::Error) -> StoreError {
+    let kind = match error.kind() {
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+        _ => ErrorKind::Unavailable,
+    };
+    StoreError::new(kind, key, error)
+}
