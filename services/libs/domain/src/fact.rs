@@ -321,3 +321,8 @@ fn digest(bytes: &Bytes) -> Result<Option<Blake3>, FactError> {
         _ => Ok(Some(Blake3(bytes[..].try_into().map_err(|_| FactError("a digest is not 32 bytes"))?))),
     }
 }
+
+/// Reads a record of `uploads`: its key, and the fact or, for a tombstone, none.
+pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<(FactKey, Option<Fact>), FactError> {
+    Ok((FactKey::decode(key)?, value.map(Fact::decode).transpose()?))
+}

@@ -6,6 +6,7 @@
 pub mod digest;
 pub mod event;
 pub mod fact;
+pub mod footage;
 pub mod id;
 pub mod manifest;
 pub mod metadata;

@@ -51,6 +51,8 @@ pub struct GenerationFacts {
     receipt: Option<(Receipt, Timestamp)>,
     verified: Option<(bool, Timestamp)>,
     derived: Option<(Option<String>, Timestamp)>,
+    /// The sum over `unstored`, kept as facts come: it is asked for after each of them.
+    backlog: u64,
 }
 
 impl RecordingFacts {
@@ -109,8 +111,7 @@ impl RecordingFacts {
     /// Why the current generation had to be begun or was given up, as a stable reason.
     pub fn reason(&self) -> Option<&str> {
         let now = self.now()?;
-        let abandoned = now.abandoned.as_ref().map(|(reason, _)| reason.as_str());
-        abandoned.or_else(|| now.resets.first_key_value().map(|(reason, _)| reason.as_str()))
+        now.abandoned().or_else(|| now.reset()).map(|(reason, _)| reason)
     }
 }
 
@@ -121,13 +122,13 @@ impl GenerationFacts {
                 self.opens.insert(*nonce, (offset, *o));
             }
             (Subject::Acknowledged(index, value), Some(Fact::Acknowledged(a))) => {
-                self.acknowledged.entry(*index).or_default().insert(*value, a);
+                self.keeping_backlog(*index, |g| drop(g.acknowledged.entry(*index).or_default().insert(*value, a)));
             }
             (Subject::Claimed(id), Some(Fact::Claimed(at))) => {
                 self.claims.insert(id.clone(), (offset, at));
             }
             (Subject::PartStored(index, value), Some(Fact::PartStored(p))) => {
-                self.parts.entry(*index).or_default().insert(*value, p);
+                self.keeping_backlog(*index, |g| drop(g.parts.entry(*index).or_default().insert(*value, p)));
             }
             (Subject::Sealed(digest), Some(Fact::Sealed(size))) => {
                 self.seals.insert(*digest, (offset, size));
@@ -152,9 +153,13 @@ impl GenerationFacts {
     fn forget(&mut self, subject: &Subject) {
         match subject {
             Subject::Opened(nonce) => drop(self.opens.remove(nonce)),
-            Subject::Acknowledged(index, value) => forget_segment(&mut self.acknowledged, *index, value),
+            Subject::Acknowledged(index, value) => {
+                self.keeping_backlog(*index, |g| forget_segment(&mut g.acknowledged, *index, value));
+            }
             Subject::Claimed(id) => drop(self.claims.remove(id)),
-            Subject::PartStored(index, value) => forget_segment(&mut self.parts, *index, value),
+            Subject::PartStored(index, value) => {
+                self.keeping_backlog(*index, |g| forget_segment(&mut g.parts, *index, value));
+            }
             Subject::Sealed(digest) => drop(self.seals.remove(digest)),
             Subject::Reset(reason) => drop(self.resets.remove(reason)),
             Subject::AbandonRequested => self.abandon_requested = None,
@@ -202,8 +207,21 @@ impl GenerationFacts {
 
     /// Bytes that are in the log but not known to be in the store.
     pub fn backlog(&self) -> u64 {
-        let waiting = self.acknowledged.iter().filter(|(index, _)| !self.parts.contains_key(index));
-        waiting.flat_map(|(_, values)| values.values()).map(|a| u64::from(a.length)).sum()
+        self.backlog
+    }
+
+    fn keeping_backlog(&mut self, index: u32, change: impl FnOnce(&mut Self)) {
+        self.backlog -= self.waiting(index);
+        change(self);
+        self.backlog += self.waiting(index);
+    }
+
+    fn waiting(&self, index: u32) -> u64 {
+        if self.parts.contains_key(&index) {
+            return 0;
+        }
+        let values = self.acknowledged.get(&index).into_iter().flat_map(BTreeMap::values);
+        values.map(|a| u64::from(a.length)).sum()
     }
 
     /// The acknowledged segments that are no part yet, with their offsets in the footage partition.
@@ -212,9 +230,9 @@ impl GenerationFacts {
         waiting.flat_map(|(index, values)| values.values().map(|a| (*index, a.footage_offset)))
     }
 
-    /// The part of segment `index` with this value.
-    pub fn part(&self, index: u32, value: &SegmentValue) -> Option<&PartStored> {
-        self.parts.get(&index)?.get(value)
+    /// Whether segment `index` is a part, with whatever value.
+    pub fn has_part(&self, index: u32) -> bool {
+        self.parts.contains_key(&index)
     }
 
     /// The parts in order, one an index.
@@ -253,6 +271,16 @@ impl GenerationFacts {
     /// Whether the upload was given up.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.is_some()
+    }
+
+    /// Why and when the upload was given up.
+    pub fn abandoned(&self) -> Option<(&str, Timestamp)> {
+        self.abandoned.as_ref().map(|(reason, at)| (reason.as_str(), *at))
+    }
+
+    /// Why and when this generation had to be begun; `None` where it was simply opened.
+    pub fn reset(&self) -> Option<(&str, Timestamp)> {
+        self.resets.first_key_value().map(|(reason, at)| (reason.as_str(), *at))
     }
 
     /// The completion that counts: the first in the log.

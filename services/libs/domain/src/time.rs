@@ -12,6 +12,9 @@ pub fn system_clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
+/// Protobuf's time stamp.
+pub type ProtoTimestamp = prost_types::Timestamp;
+
 /// A time stamp as a protobuf message. Keeps nanoseconds.
 pub fn to_proto(at: Timestamp) -> prost_types::Timestamp {
     // jiff keeps seconds and nanoseconds of one sign; protobuf wants nanoseconds from 0 upwards.

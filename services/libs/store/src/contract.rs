@@ -88,6 +88,9 @@ pub async fn a_multipart_object_is_its_parts(store: Arc<dyn Store>, prefix: Stri
     let whole = [&a[..], &b[..]].concat();
     assert!(read(store, &key, &version, 0).await == whole, "other bytes came back");
     assert!(read(store, &key, &version, u64::from(PART) - 3).await == whole[PART as usize - 3..]);
+    if let Some(crc) = store.checksum(&key, &version).await.unwrap() {
+        assert_eq!(crc, Crc64Nvme::of(&whole));
+    }
     let until = whole_lock(store, &key, &version, &new).await;
     assert_eq!(until, Some(new.lock_until));
 }

@@ -56,6 +56,9 @@ pub trait Store: Send + Sync + 'static {
     /// Every version of a key, the oldest first; delete markers included.
     async fn versions(&self, key: &str) -> Result<Vec<Version>>;
 
+    /// The checksum of a version as the store keeps it; `None` where it keeps none of this kind.
+    async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>>;
+
     /// Reads a version, from the byte `from` on.
     async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>>;
 

@@ -98,6 +98,12 @@ impl Store for FsStore {
         Ok(found.map(|m| Version { id: m.version, is_delete_marker: false, size: m.size }).into_iter().collect())
     }
 
+    async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {
+        let (key, version) = (key.to_owned(), version.to_owned());
+        let meta = self.look(move |disk| disk.version(&key, &version)).await?;
+        Ok(u64::from_str_radix(&meta.crc64nvme, 16).ok().map(Crc64Nvme))
+    }
+
     async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
         let (name, path, version) = (key.to_owned(), key.to_owned(), version.to_owned());
         let file = self.look(move |disk| disk.open_object(&path, &version, from)).await?;

@@ -1,0 +1,94 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use caselock_domain::retention::{self, RetentionError};
+use jiff::{SignedDuration, Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The archiver's settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ArchiverConfig {
+    /// The Ed25519 key receipts are signed with, PKCS#8 PEM.
+    pub signing_key: PathBuf,
+    /// Bytes of segments in memory at once.
+    pub window: u64,
+    /// Days after which an upload that was never sealed is abandoned. Less than the store keeps unfinished multipart uploads.
+    pub abandon_after_days: u32,
+    /// Days the facts of a stored recording stay in the log.
+    pub keep_facts_days: u32,
+    /// How long recordings are locked at least.
+    pub retention: RetentionConfig,
+}
+
+impl Default for ArchiverConfig {
+    fn default() -> Self {
+        Self {
+            signing_key: PathBuf::new(),
+            window: 128 << 20,
+            abandon_after_days: 30,
+            keep_facts_days: 30,
+            retention: RetentionConfig::default(),
+        }
+    }
+}
+
+/// The floor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetentionConfig {
+    /// The period, ISO 8601 in calendar units. Less than six months (P6M, Article 15) is refused.
+    pub period: String,
+    /// A period in clock units, for example PT30S, instead. Only for tests that watch locks run out: footage stored under
+    /// it is not kept as the law asks.
+    pub unlawful_period_for_tests: Option<String>,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { period: "P6M".into(), unlawful_period_for_tests: None }
+    }
+}
+
+/// The floor, checked.
+#[derive(Debug, Clone)]
+pub enum Floor {
+    /// Calendar units.
+    Lawful(Box<Span>),
+    /// Clock units, for tests.
+    Unlawful(SignedDuration),
+}
+
+impl RetentionConfig {
+    /// Checks the period.
+    pub fn floor(&self) -> anyhow::Result<Floor> {
+        if let Some(short) = &self.unlawful_period_for_tests {
+            let short = short.parse().context("archiver.retention.unlawful_period_for_tests")?;
+            tracing::warn!("locks are shorter than the law asks: this is for tests only");
+            return Ok(Floor::Unlawful(short));
+        }
+        let period: Span = self.period.parse().context("archiver.retention.period")?;
+        if let Err(error) = retention::check_period(&period) {
+            bail!("archiver.retention.period is {}: {error}", self.period);
+        }
+        Ok(Floor::Lawful(Box::new(period)))
+    }
+}
+
+impl Floor {
+    /// Until when what is stored now is locked.
+    pub fn from(&self, stored_at: Timestamp) -> Result<Timestamp, RetentionError> {
+        match self {
+            Floor::Lawful(period) => retention::floor(stored_at, period),
+            Floor::Unlawful(time) => retention::short_floor(stored_at, *time),
+        }
+    }
+
+    /// The period in ISO 8601.
+    pub fn period(&self) -> String {
+        match self {
+            Floor::Lawful(period) => period.to_string(),
+            Floor::Unlawful(time) => time.to_string(),
+        }
+    }
+}

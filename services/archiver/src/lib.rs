@@ -1,0 +1,16 @@
+//! The archiver: takes segments out of the log, makes each recording one locked object, and signs its receipt.
+//!
+//! It drives every recording of the partitions it owns from their facts. Each step can be repeated from the facts, by this
+//! process or the next, with the same result; [`plan`] says which step is next.
+
+mod config;
+mod head;
+mod metrics;
+mod partition;
+pub mod plan;
+mod retry;
+mod service;
+mod steps;
+
+pub use config::{ArchiverConfig, RetentionConfig};
+pub use service::{Archiver, ArchiverContext, start};

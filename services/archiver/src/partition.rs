@@ -1,0 +1,506 @@
+//! One partition: its recordings' facts, the segments that are being worked on, and the contiguous head.
+//!
+//! A single task owns all of it. Work that waits for the log or the store runs beside it and comes back as a [`Done`].
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use caselock_domain::{
+    fact,
+    footage::SegmentRef,
+    id::RecordingId,
+    object_key,
+    state::{Phase, RecordingFacts},
+};
+use caselock_log::{Commits, Entry, LogError, Offset, Topic};
+use jiff::SignedDuration;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    head::Head,
+    plan::{self, Circumstances, Step},
+    retry::{WorkError, until_done},
+    steps::{Job, Outcome, PartOutcome, Segment, Worker},
+};
+
+/// How often the head is committed, and lost segments are looked for.
+const TICK: Duration = Duration::from_millis(500);
+/// How often every recording is looked at for what time alone brings.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long a step that failed for good rests before it is tried again.
+const REST: Duration = Duration::from_secs(30);
+/// How long the work in hand may take when the partition is taken away.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a partition is told.
+pub enum Input {
+    /// A record of `uploads`.
+    Fact(Entry),
+    /// `uploads` was read up to here.
+    End(Offset),
+    /// A segment of `footage`.
+    Segment(Segment),
+    /// A record of `footage` that is no segment: its dead letter is due.
+    Malformed(Entry, OwnedSemaphorePermit, &'static str),
+}
+
+/// What a partition is given when it begins.
+pub struct Setup {
+    pub number: u32,
+    pub epoch: u64,
+    pub position: Offset,
+    pub group: &'static str,
+    pub worker: Arc<Worker>,
+    pub commits: Arc<dyn Commits>,
+    pub abandon_after: SignedDuration,
+    pub keep_facts: SignedDuration,
+}
+
+struct Partition {
+    setup: Setup,
+    recordings: HashMap<RecordingId, Driven>,
+    /// How far `uploads` has been read.
+    read: Offset,
+    head: Head,
+    committed: Offset,
+    committing: bool,
+    /// Segments of recordings or generations the view does not know yet.
+    undecided: Vec<Segment>,
+    round: Option<Round>,
+    /// Set after the first round: before it, facts may be missing.
+    driving: bool,
+    tasks: JoinSet<Done>,
+}
+
+/// A recording and what is being done about it.
+#[derive(Default)]
+struct Driven {
+    facts: RecordingFacts,
+    /// A step is running.
+    busy: bool,
+    /// Facts before this offset must be in the view before the next step is decided.
+    settled_at: Offset,
+    rests_until: Option<Instant>,
+    waiting: Vec<Segment>,
+    uploading: BTreeSet<u32>,
+    doomed: Option<(u32, &'static str)>,
+}
+
+/// A look that must see everything written before it: the end of `uploads` is asked, and the look waits for the view to
+/// be there.
+struct Round {
+    /// Segments before this offset are done with: what is acknowledged there and no part is lost.
+    head: Offset,
+    /// So many of the undecided segments came before the question.
+    undecided: usize,
+    end: Option<Offset>,
+}
+
+enum Done {
+    Part(RecordingId, Segment, Result<PartOutcome, WorkError>),
+    Step(RecordingId, u32, Result<Outcome, WorkError>),
+    DeadLetter(Offset, Result<(), WorkError>),
+    End(Result<Offset, WorkError>),
+    Committed(Result<Offset, LogError>),
+}
+
+/// Drives a partition until `stop`, then drains, commits, and returns.
+pub async fn drive(setup: Setup, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
+    let position = setup.position;
+    let mut partition = Partition {
+        setup,
+        recordings: HashMap::new(),
+        read: 0,
+        head: Head::new(position),
+        committed: position,
+        committing: false,
+        undecided: Vec::new(),
+        round: None,
+        driving: false,
+        tasks: JoinSet::new(),
+    };
+    partition.begin_round();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = interval(SWEEP);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(done) = partition.tasks.join_next() => partition.done(done),
+            input = inputs.recv() => match input {
+                Some(input) => partition.take(input),
+                None => break,
+            },
+            _ = tick.tick() => partition.tick(),
+            _ = sweep.tick() => partition.sweep(),
+        }
+    }
+    partition.drain().await;
+}
+
+impl Partition {
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Fact(entry) => self.fact(entry),
+            Input::End(position) => self.read_to(position),
+            Input::Segment(segment) => {
+                self.head.begin(segment.entry.offset);
+                self.segment(segment);
+            }
+            Input::Malformed(entry, permit, header) => {
+                self.head.begin(entry.offset);
+                tracing::error!(header, offset = entry.offset, "a record of footage is no segment");
+                self.dead_letter(entry, permit, "FOOTAGE_MALFORMED");
+            }
+        }
+    }
+
+    fn fact(&mut self, entry: Entry) {
+        let Entry { offset, record, .. } = entry;
+        match fact::decode(&record.key, record.payload.as_deref()) {
+            Ok((key, fact)) => {
+                self.recordings.entry(key.recording).or_default().facts.apply(&key, offset, fact);
+                self.read_to(offset + 1);
+                self.evaluate(key.recording);
+            }
+            Err(error) => {
+                tracing::error!(%error, offset, "a record of uploads can't be read");
+                self.read_to(offset + 1);
+            }
+        }
+    }
+
+    fn read_to(&mut self, position: Offset) {
+        self.read = self.read.max(position);
+        if self.round.as_ref().is_some_and(|round| round.end.is_some_and(|end| self.read >= end)) {
+            self.finish_round();
+        }
+        // A step may have written to the very end: nothing more may come to wake its recording.
+        let read = self.read;
+        let settled = self.recordings.iter_mut().filter(|(_, d)| d.settled_at != 0 && d.settled_at <= read);
+        let settled: Vec<_> = settled.map(|(id, d)| (*id, std::mem::take(&mut d.settled_at))).collect();
+        for (id, _) in settled {
+            self.evaluate(id);
+        }
+    }
+
+    /// Begins a round, unless one is under way.
+    fn begin_round(&mut self) {
+        if self.round.is_some() {
+            return;
+        }
+        self.round = Some(Round { head: self.head.position(), undecided: self.undecided.len(), end: None });
+        self.ask_end();
+    }
+
+    fn ask_end(&mut self) {
+        let (worker, number) = (self.setup.worker.clone(), self.setup.number);
+        self.tasks.spawn(async move {
+            let ask = || async { Ok(worker.log.bounds(Topic::Uploads, number).await?.end) };
+            Done::End(until_done("end-of-uploads", &worker.metrics, ask).await)
+        });
+    }
+
+    fn finish_round(&mut self) {
+        let Some(round) = self.round.take() else { return };
+        let decided: Vec<_> = self.undecided.drain(..round.undecided).collect();
+        let first = !std::mem::replace(&mut self.driving, true);
+        for segment in decided {
+            let id = segment.segment.recording;
+            match self.recordings.get_mut(&id).filter(|d| d.facts.phase().is_some()) {
+                Some(driven) => driven.waiting.push(segment),
+                None => {
+                    // Nothing in the log speaks of this recording: never opened, or stored and forgotten long ago.
+                    self.dead_letter(segment.entry, segment.permit, "RECORDING_UNKNOWN");
+                }
+            }
+        }
+        for (id, driven) in &mut self.recordings {
+            if let Some(reason) = lost(driven, round.head) {
+                tracing::error!(recording = %id, "an acknowledged segment is not in the log any more");
+                driven.doomed.get_or_insert((driven.facts.current(), reason));
+            }
+        }
+        let ids: Vec<_> = self.recordings.keys().copied().collect();
+        for id in ids {
+            self.evaluate(id);
+        }
+        if first || !self.undecided.is_empty() {
+            self.tick();
+        }
+    }
+
+    fn segment(&mut self, segment: Segment) {
+        let SegmentRef { recording, generation, .. } = segment.segment;
+        let known = self.recordings.get_mut(&recording);
+        let known = known.filter(|d| d.facts.phase().is_some() && generation <= d.facts.current());
+        match known {
+            Some(driven) if self.driving => {
+                driven.waiting.push(segment);
+                self.evaluate(recording);
+            }
+            _ => {
+                self.undecided.push(segment);
+                self.begin_round();
+            }
+        }
+    }
+
+    fn dead_letter(&mut self, entry: Entry, permit: OwnedSemaphorePermit, reason: &'static str) {
+        let worker = self.setup.worker.clone();
+        self.tasks.spawn(async move {
+            let result = worker.dead_letter(&entry, reason).await;
+            drop(permit);
+            Done::DeadLetter(entry.offset, result)
+        });
+    }
+
+    /// Places the segments that wait, and begins the step that is next.
+    fn evaluate(&mut self, id: RecordingId) {
+        if !self.driving {
+            return;
+        }
+        let Some(driven) = self.recordings.get_mut(&id) else { return };
+        let generation = driven.facts.current();
+        if driven.doomed.is_some_and(|(of, _)| of != generation) {
+            driven.doomed = None;
+        }
+        for segment in std::mem::take(&mut driven.waiting) {
+            match place(driven, &segment) {
+                Place::Done => self.head.finish(segment.entry.offset),
+                Place::Wait => driven.waiting.push(segment),
+                Place::Store { key, segment_size, multipart_id } => {
+                    driven.uploading.insert(segment.segment.index);
+                    let worker = self.setup.worker.clone();
+                    self.tasks.spawn(async move {
+                        let result = worker.store_part(&segment, &key, segment_size, &multipart_id).await;
+                        Done::Part(id, segment, result)
+                    });
+                }
+            }
+        }
+        let idle = driven.waiting.is_empty() && driven.uploading.is_empty() && !driven.busy;
+        if idle && driven.facts.is_empty() {
+            self.recordings.remove(&id);
+            return;
+        }
+        if driven.busy || driven.rests() || self.read < driven.settled_at {
+            return;
+        }
+        let circumstances = Circumstances {
+            now: (self.setup.worker.clock)(),
+            segments_wait: !driven.waiting.is_empty(),
+            doomed: driven.doomed.map(|(_, reason)| reason),
+            abandon_after: self.setup.abandon_after,
+            keep_facts: self.setup.keep_facts,
+        };
+        let step = plan::next(&driven.facts, &circumstances);
+        let needs_quiet = matches!(step, Step::Reset(_) | Step::Abandon(_) | Step::Complete);
+        if step == Step::Wait || (needs_quiet && !driven.uploading.is_empty()) {
+            return;
+        }
+        driven.busy = true;
+        driven.rests_until = None;
+        let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone() });
+        self.tasks.spawn(async move { Done::Step(id, generation, worker.run(step, &job).await) });
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let done = match done {
+            Ok(done) => done,
+            // A bug. The record stays uncommitted, and whoever owns the partition next does it again.
+            Err(error) => return tracing::error!(%error, "work on a partition panicked"),
+        };
+        match done {
+            Done::Part(id, segment, result) => self.part_done(id, segment, result),
+            Done::Step(id, generation, result) => self.step_done(id, generation, result),
+            Done::DeadLetter(offset, Ok(())) => self.head.finish(offset),
+            Done::DeadLetter(offset, Err(error)) => {
+                tracing::error!(%error, offset, "a dead letter could not be written: the partition waits");
+            }
+            Done::End(Ok(end)) => {
+                if let Some(round) = &mut self.round {
+                    round.end = Some(end);
+                }
+                self.read_to(self.read);
+            }
+            Done::End(Err(error)) => {
+                tracing::warn!(%error, "can't ask the end of uploads; asking again");
+                self.ask_end();
+            }
+            Done::Committed(Ok(offset)) => {
+                self.committing = false;
+                self.committed = offset;
+            }
+            Done::Committed(Err(error)) => {
+                self.committing = false;
+                tracing::warn!(%error, "the head was not committed");
+            }
+        }
+    }
+
+    fn part_done(&mut self, id: RecordingId, segment: Segment, result: Result<PartOutcome, WorkError>) {
+        let Some(driven) = self.recordings.get_mut(&id) else { return };
+        driven.uploading.remove(&segment.segment.index);
+        match result {
+            // The fact is durable: the segment need not come again. Other copies wait until it is in the view.
+            Ok(PartOutcome::Stored(settled_at)) => {
+                driven.settled_at = driven.settled_at.max(settled_at);
+                self.head.finish(segment.entry.offset);
+            }
+            Ok(PartOutcome::Impossible(reason)) => {
+                driven.doomed.get_or_insert((segment.segment.generation, reason));
+                driven.waiting.push(segment);
+            }
+            Err(error) => {
+                tracing::error!(%error, recording = %id, "a segment could not be stored; trying again later");
+                driven.rests_until = Some(Instant::now() + REST);
+                driven.waiting.push(segment);
+            }
+        }
+        self.evaluate(id);
+    }
+
+    fn step_done(&mut self, id: RecordingId, generation: u32, result: Result<Outcome, WorkError>) {
+        let Some(driven) = self.recordings.get_mut(&id) else { return };
+        driven.busy = false;
+        match result {
+            Ok(outcome) => {
+                driven.settled_at = driven.settled_at.max(outcome.settled_at);
+                if let Some(reason) = outcome.doomed {
+                    driven.doomed = Some((generation, reason));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, recording = %id, "a step failed; trying again later");
+                driven.rests_until = Some(Instant::now() + REST);
+            }
+        }
+        self.evaluate(id);
+    }
+
+    fn tick(&mut self) {
+        self.commit();
+        let position = self.head.position();
+        let suspicious = self.recordings.values().any(|driven| lost(driven, position).is_some());
+        if !self.undecided.is_empty() || suspicious {
+            self.begin_round();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let ids: Vec<_> = self.recordings.keys().copied().collect();
+        for id in ids {
+            self.evaluate(id);
+        }
+    }
+
+    /// Commits the head, reads back what the coordinator has, and only then deletes from the log, up to that.
+    fn commit(&mut self) {
+        let position = self.head.position();
+        if self.committing || position <= self.committed {
+            return;
+        }
+        self.committing = true;
+        let commit = self.commit_to(position);
+        self.tasks.spawn(async move { Done::Committed(commit.await) });
+    }
+
+    fn commit_to(&self, position: Offset) -> impl Future<Output = Result<Offset, LogError>> + Send + use<> {
+        let Setup { number, epoch, group, .. } = self.setup;
+        let (log, commits) = (self.setup.worker.log.clone(), self.setup.commits.clone());
+        async move {
+            commits.commit(epoch, number, position).await?;
+            if let Some(committed) = log.committed(group, Topic::Footage, number).await? {
+                log.delete_before(Topic::Footage, number, committed).await?;
+            }
+            Ok(position)
+        }
+    }
+
+    /// Takes nothing new; lets what is in hand finish for a while; commits.
+    async fn drain(mut self) {
+        let number = self.setup.number;
+        let finish = async {
+            while let Some(done) = self.tasks.join_next().await {
+                match done {
+                    Ok(Done::Part(_, segment, Ok(PartOutcome::Stored(_)))) => self.head.finish(segment.entry.offset),
+                    Ok(Done::DeadLetter(offset, Ok(()))) => self.head.finish(offset),
+                    Ok(Done::Committed(Ok(offset))) => self.committed = offset,
+                    _ => {}
+                }
+            }
+        };
+        // What is not finished comes again, here or elsewhere.
+        let _ = timeout(DRAIN, finish).await;
+        self.tasks.abort_all();
+        let position = self.head.position();
+        if position > self.committed
+            && let Err(error) = self.commit_to(position).await
+        {
+            tracing::info!(%error, partition = number, "the last commit did not go through; its work comes again");
+        }
+    }
+}
+
+/// Why the generation can't be finished, if an acknowledged segment is neither a part nor still to come.
+fn lost(driven: &Driven, head: Offset) -> Option<&'static str> {
+    if !matches!(driven.facts.phase(), Some(Phase::Open | Phase::Sealed)) {
+        return None;
+    }
+    let now = driven.facts.now()?;
+    if now.completion().is_some() {
+        return None;
+    }
+    now.unstored().any(|(_, offset)| offset < head).then_some("FOOTAGE_LOST")
+}
+
+enum Place {
+    /// Nothing more to do with it.
+    Done,
+    /// Not yet: a claim, a part in hand, or the next generation must come first.
+    Wait,
+    /// Now.
+    Store { key: String, segment_size: u32, multipart_id: String },
+}
+
+fn place(driven: &Driven, segment: &Segment) -> Place {
+    let SegmentRef { recording, generation, index, .. } = segment.segment;
+    let facts = &driven.facts;
+    let (Some(now), Some(opened)) = (facts.now(), facts.opened()) else { return Place::Wait };
+    let current = facts.current();
+    if generation < current || !matches!(facts.phase(), Some(Phase::Open | Phase::Sealed)) || now.completion().is_some()
+    {
+        return Place::Done;
+    }
+    if generation > current || driven.uploading.contains(&index) || driven.doomed.is_some() || driven.rests() {
+        return Place::Wait;
+    }
+    // A part of this index is there. With this value it is this segment; with another, either nobody was told that this
+    // one is held, or the acknowledgement will show the conflict.
+    if now.has_part(index) {
+        return Place::Done;
+    }
+    match now.claim() {
+        None => Place::Wait,
+        Some((id, _)) => Place::Store {
+            key: object_key::original(&opened.bureau, recording, generation),
+            segment_size: opened.shape.segment_size,
+            multipart_id: id.to_owned(),
+        },
+    }
+}
+
+impl Driven {
+    fn rests(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until)
+    }
+}

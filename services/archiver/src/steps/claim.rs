@@ -1,0 +1,73 @@
+//! The claim: the multipart id is a fact before the first part goes out.
+
+use caselock_domain::{
+    fact::{Fact, Subject},
+    manifest::Manifest,
+    object_key,
+    receipt::Receipt,
+};
+use caselock_store::{NewObject, oldest_version};
+use futures::TryStreamExt;
+
+use super::{Job, Outcome, Worker};
+use crate::retry::WorkError;
+
+/// A manifest is never larger than this: 10,000 segments of 64 hex digits and the metadata.
+const MANIFEST_LIMIT: usize = 4 << 20;
+
+impl Worker {
+    /// Looks whether the object is there already (its facts may be long forgotten); if not, begins a multipart upload and
+    /// records the claim. Whether it counts shows when the fact comes back: the lowest offset wins.
+    pub(super) async fn claim(&self, job: &Job) -> Result<Outcome, WorkError> {
+        let opened = job.opened()?;
+        let key = object_key::original(&opened.bureau, job.id, job.generation());
+        if oldest_version(&*self.store, &key).await?.is_some() {
+            let Some(manifest) = self.manifest(job).await? else {
+                // Nobody who follows the facts leaves an object without claim and manifest.
+                return Ok(Outcome::doomed("OBJECT_UNKNOWN"));
+            };
+            return self.record_receipt(job, &manifest).await;
+        }
+        let id = self.begin(job, &key).await?;
+        let subject = Subject::Claimed(id);
+        self.record_now(job, subject, Fact::Claimed((self.clock)())).await
+    }
+
+    pub(super) async fn begin(&self, job: &Job, key: &str) -> Result<String, WorkError> {
+        let opened = job.opened()?;
+        let new = NewObject {
+            content_type: opened.metadata.content_type.clone(),
+            part_size: opened.shape.segment_size,
+            // The date is set again, by version id, when the object is complete: this one only bridges the gap.
+            lock_until: self.floor.from((self.clock)())?,
+        };
+        Ok(self.store.begin(key, &new).await?)
+    }
+
+    /// The manifest in the store, if there is one.
+    pub(super) async fn manifest(&self, job: &Job) -> Result<Option<Manifest>, WorkError> {
+        let key = object_key::manifest(&job.opened()?.bureau, job.id, job.generation());
+        let Some(version) = oldest_version(&*self.store, &key).await? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let mut chunks = self.store.read(&key, &version.id, 0).await?;
+        while let Some(chunk) = chunks.try_next().await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MANIFEST_LIMIT {
+                return Err(WorkError::Inconsistent(format!("{key} is larger than any manifest")));
+            }
+        }
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| WorkError::Inconsistent(format!("{key} is not a manifest: {error}")))?;
+        if manifest.recording_id != job.id || manifest.generation != job.generation() {
+            return Err(WorkError::Inconsistent(format!("{key} is the manifest of another recording")));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Records the receipt that stands in the manifest: the manifest decides which one there is.
+    pub(super) async fn record_receipt(&self, job: &Job, manifest: &Manifest) -> Result<Outcome, WorkError> {
+        let receipt = Receipt::try_from(&manifest.receipt)?;
+        let stored_at = receipt.payload()?.stored_at;
+        self.record_now(job, Subject::Receipted, Fact::Receipted(Box::new(receipt), stored_at)).await
+    }
+}

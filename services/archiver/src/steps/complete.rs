@@ -1,0 +1,83 @@
+//! The object: one call that never overwrites, and after any doubt a look.
+
+use caselock_domain::{
+    digest,
+    fact::{Completed, Fact, Subject},
+    object_key,
+    time::whole_seconds,
+};
+use caselock_store::{Crc64Nvme, ErrorKind, Part, oldest_version};
+
+use super::{Job, Outcome, Worker};
+use crate::retry::WorkError;
+
+impl Worker {
+    /// Makes one object of the parts and records that it is complete. The list of parts, the whole digest and the whole
+    /// checksum come from the facts of the parts only.
+    pub(super) async fn complete(&self, job: &Job) -> Result<Outcome, WorkError> {
+        let (opened, now) = (job.opened()?, job.now()?);
+        let (Some((claim, _)), Some((sealed, size))) = (now.claim(), now.seal()) else {
+            return Err(WorkError::Inconsistent("a completion needs a claim and a seal".into()));
+        };
+        let values: Vec<_> = now.parts().map(|(_, value, _)| *value).collect();
+        let root = now.parts().find_map(|(_, _, part)| part.root);
+        let stored: u64 = now.parts().map(|(_, _, part)| u64::from(part.length)).sum();
+        if digest::merge(&values, root) != Some(sealed) || stored != size {
+            return Ok(Outcome::doomed("DIGEST_MISMATCH"));
+        }
+        if now.parts().any(|(_, _, part)| part.multipart_id != claim) {
+            return Ok(Outcome::doomed("PARTS_OF_ANOTHER_CLAIM"));
+        }
+        let parts: Vec<Part> = now
+            .parts()
+            .map(|(index, _, part)| Part {
+                number: index + 1,
+                etag: part.etag.clone(),
+                crc: Crc64Nvme(part.crc64nvme),
+                length: part.length,
+            })
+            .collect();
+        let crc = Crc64Nvme::of_parts(parts.iter().map(|part| (part.crc, part.length)));
+        let key = object_key::original(&opened.bureau, job.id, job.generation());
+        let version = match self.store.complete(&key, claim, &parts).await {
+            Ok(version) => version,
+            Err(error) => match self.look(&key, size, crc).await? {
+                Some(version) => version,
+                None if error.kind == ErrorKind::MultipartGone => return Ok(Outcome::doomed("MULTIPART_GONE")),
+                None if error.kind == ErrorKind::AlreadyExists => return Ok(Outcome::doomed("OBJECT_UNKNOWN")),
+                None => return Err(error.into()),
+            },
+        };
+        let stored_at = whole_seconds((self.clock)());
+        let completed = Completed {
+            version,
+            stored_at,
+            lock_until: self.floor.from(stored_at)?,
+            legal_hold: opened.metadata.case_number.is_some(),
+            crc64nvme: crc.0,
+        };
+        self.record_now(job, Subject::Completed((self.nonce)()), Fact::Completed(completed)).await
+    }
+
+    /// The object of the key, if it is the one that was to be made.
+    async fn look(&self, key: &str, size: u64, crc: Crc64Nvme) -> Result<Option<String>, WorkError> {
+        let Some(version) = oldest_version(&*self.store, key).await? else { return Ok(None) };
+        let same = version.size == size
+            && match self.store.checksum(key, &version.id).await? {
+                Some(stored) => stored == crc,
+                None => self.read_crc(key, &version.id).await? == crc,
+            };
+        Ok(same.then_some(version.id))
+    }
+
+    /// The checksum of what the store gives back, where it keeps none.
+    async fn read_crc(&self, key: &str, version: &str) -> Result<Crc64Nvme, WorkError> {
+        use futures::TryStreamExt;
+        let mut chunks = self.store.read(key, version, 0).await?;
+        let mut crc = Crc64Nvme::of(b"");
+        while let Some(chunk) = chunks.try_next().await? {
+            crc = crc.then(Crc64Nvme::of(&chunk), chunk.len() as u64);
+        }
+        Ok(crc)
+    }
+}

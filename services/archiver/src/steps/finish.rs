@@ -1,0 +1,126 @@
+//! The end: lock and hold set, both read back, receipt signed, manifest written and locked, receipt recorded.
+
+use bytes::Bytes;
+use caselock_domain::{
+    fact::{Completed, Subject},
+    manifest::{self, Manifest, Retention},
+    object_key,
+    receipt::{Envelope, PAYLOAD_TYPE, ReceiptPayload},
+};
+use caselock_store::{Crc64Nvme, Created, NewObject, create};
+
+use super::{Job, Outcome, Worker};
+use crate::retry::WorkError;
+
+impl Worker {
+    /// Every part of this gives the same bytes when it is repeated: all follows from the completion's fact.
+    pub(super) async fn finish(&self, job: &Job) -> Result<Outcome, WorkError> {
+        let opened = job.opened()?;
+        let completed = job.now()?.completion().ok_or_else(|| WorkError::Inconsistent("not complete".into()))?.clone();
+        let key = object_key::original(&opened.bureau, job.id, job.generation());
+        self.lock(&key, &completed.version, &completed).await?;
+
+        let manifest = self.write_manifest(job, &key, &completed)?;
+        let manifest_key = object_key::manifest(&opened.bureau, job.id, job.generation());
+        let new =
+            NewObject { content_type: manifest::MEDIA_TYPE.into(), part_size: 0, lock_until: completed.lock_until };
+        let bytes: Bytes = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| WorkError::Inconsistent(format!("the manifest can't be written: {error}")))?
+            .into();
+        match create(&*self.store, &manifest_key, &new, bytes).await? {
+            Created::New(version) => {
+                self.lock(&manifest_key, &version, &completed).await?;
+                self.record_receipt(job, &manifest).await
+            }
+            Created::Existing(version) => {
+                // Written before a crash, or by another archiver, perhaps with another key: what stands there counts.
+                self.lock(&manifest_key, &version, &completed).await?;
+                let there = self.manifest(job).await?;
+                let there = there.ok_or_else(|| WorkError::NotYet(format!("{manifest_key} is not readable yet")))?;
+                if (there.version != completed.version) || there.blake3 != manifest.blake3 {
+                    let detail = format!("{manifest_key} vouches for another object");
+                    return Err(WorkError::Inconsistent(detail));
+                }
+                self.record_receipt(job, &there).await
+            }
+        }
+    }
+
+    /// Sets lock and hold where they are less than they must be, and reads both back. Never an earlier date than is there,
+    /// never a hold lifted.
+    async fn lock(&self, key: &str, version: &str, completed: &Completed) -> Result<(), WorkError> {
+        let is_locked = |lock: caselock_store::Lock| lock.until.is_some_and(|date| date >= completed.lock_until);
+        let is_held = |lock: caselock_store::Lock| lock.hold || !completed.legal_hold;
+        let before = self.store.lock(key, version).await?;
+        if !is_locked(before) {
+            self.store.set_retention(key, version, completed.lock_until).await?;
+        }
+        if !is_held(before) {
+            self.store.set_hold(key, version, true).await?;
+        }
+        let after = self.store.lock(key, version).await?;
+        if is_locked(after) && is_held(after) {
+            return Ok(());
+        }
+        Err(WorkError::NotYet(format!(
+            "{key} must be locked until {} with hold {}; read back was {after:?}",
+            completed.lock_until, completed.legal_hold
+        )))
+    }
+
+    fn write_manifest(&self, job: &Job, key: &str, completed: &Completed) -> Result<Manifest, WorkError> {
+        let (opened, now) = (job.opened()?, job.now()?);
+        let (blake3, size) = now.seal().ok_or_else(|| WorkError::Inconsistent("not sealed".into()))?;
+        let receipt = self.signer.sign(&ReceiptPayload {
+            media_type: PAYLOAD_TYPE.into(),
+            recording_id: job.id,
+            generation: job.generation(),
+            bureau: opened.bureau.clone(),
+            original_name: opened.metadata.original_name.clone(),
+            size,
+            blake3,
+            object_key: key.to_owned(),
+            version: completed.version.clone(),
+            stored_at: completed.stored_at,
+            locked_until: completed.lock_until,
+            legal_hold: completed.legal_hold,
+        })?;
+        Ok(Manifest {
+            media_type: manifest::MEDIA_TYPE.into(),
+            recording_id: job.id,
+            generation: job.generation(),
+            bureau: opened.bureau.clone(),
+            idempotency_key: opened.key.clone(),
+            metadata: opened.metadata.clone(),
+            size,
+            blake3,
+            crc64nvme: Crc64Nvme(completed.crc64nvme).to_string(),
+            segment_size: opened.shape.segment_size,
+            segments: now.parts().map(|(_, value, _)| hex::encode(value.0)).collect(),
+            object_key: key.to_owned(),
+            version: completed.version.clone(),
+            retention: Retention {
+                stored_at: completed.stored_at,
+                period: self.floor.period(),
+                time_zone: "Asia/Shanghai".into(),
+                locked_until: completed.lock_until,
+                legal_hold: completed.legal_hold,
+                rule: "Article 15: at least six months, to the end of the day; a legal hold while a case is named"
+                    .into(),
+            },
+            receipt: Envelope::from(&receipt),
+        })
+    }
+
+    /// Removes every fact of the recording: what is in the store tells the rest.
+    pub(super) async fn forget(&self, job: &Job) -> Result<Outcome, WorkError> {
+        let mut outcome = Outcome::default();
+        let older = job.facts.older().map(|(generation, facts)| (generation, facts.everything()));
+        let mut all: Vec<(u32, Vec<Subject>)> = older.collect();
+        all.push((job.generation(), job.now()?.everything()));
+        for (generation, subjects) in all {
+            outcome = self.tidy(job, generation, subjects).await?;
+        }
+        Ok(outcome)
+    }
+}

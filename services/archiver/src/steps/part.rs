@@ -1,0 +1,96 @@
+//! One segment becomes one part: value recomputed, checksum verified by the store, then the fact of it.
+
+use caselock_domain::{
+    digest::segment_digest,
+    fact::{Fact, FactKey, PartStored, Subject},
+    footage::SegmentRef,
+    partition,
+};
+use caselock_log::{Entry, Offset, Record, Topic};
+use caselock_store::{Crc64Nvme, ErrorKind};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Worker;
+use crate::retry::{WorkError, until_done};
+
+/// A segment out of the log, with its share of the window.
+pub struct Segment {
+    pub segment: SegmentRef,
+    pub entry: Entry,
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// What became of a segment.
+#[derive(Debug)]
+pub enum PartOutcome {
+    /// It is a part; the fact of it is before this offset of `uploads`.
+    Stored(Offset),
+    /// It can't be one; the generation can't be finished, for this reason.
+    Impossible(&'static str),
+}
+
+impl Worker {
+    /// Stores a segment as a part of the multipart upload, then records the fact. Waits while the store is away.
+    pub async fn store_part(
+        &self,
+        segment: &Segment,
+        key: &str,
+        segment_size: u32,
+        multipart_id: &str,
+    ) -> Result<PartOutcome, WorkError> {
+        let SegmentRef { recording, generation, index, value } = segment.segment;
+        let bytes = segment.entry.record.payload.clone().unwrap_or_default();
+        let digest = segment_digest(index, segment_size, &bytes).filter(|digest| digest.value == value);
+        let Some(digest) = digest else {
+            self.dead_letter(&segment.entry, "SEGMENT_CORRUPT").await?;
+            return Ok(PartOutcome::Impossible("SEGMENT_CORRUPT"));
+        };
+        let crc = Crc64Nvme::of(&bytes);
+        let length = bytes.len() as u32;
+        let put = until_done("part", &self.metrics, || async {
+            Ok(self.store.put_part(key, multipart_id, index + 1, bytes.clone(), crc).await?)
+        });
+        let etag = match put.await {
+            Ok(etag) => etag,
+            Err(WorkError::Store(error)) if error.kind == ErrorKind::MultipartGone => {
+                return Ok(PartOutcome::Impossible("MULTIPART_GONE"));
+            }
+            Err(WorkError::Store(error)) => {
+                tracing::error!(%error, %recording, index, "a segment can't be stored");
+                self.dead_letter(&segment.entry, "SEGMENT_REFUSED_BY_STORE").await?;
+                return Ok(PartOutcome::Impossible("SEGMENT_REFUSED_BY_STORE"));
+            }
+            Err(error) => return Err(error),
+        };
+        let part =
+            PartStored { length, etag, crc64nvme: crc.0, multipart_id: multipart_id.to_owned(), root: digest.root };
+        let key = FactKey { recording, generation, subject: Subject::PartStored(index, digest.value) };
+        let record = || async { self.record(&key, Some(Fact::PartStored(part.clone()))).await };
+        let offset = until_done("part-fact", &self.metrics, record).await?;
+        self.metrics.parts.add(1, &[]);
+        self.metrics.part_bytes.add(u64::from(length), &[]);
+        Ok(PartOutcome::Stored(offset + 1))
+    }
+
+    /// Notes what could not be done with a record of `footage`, without its bytes.
+    pub async fn dead_letter(&self, entry: &Entry, reason: &'static str) -> Result<(), WorkError> {
+        self.metrics.dead_letter(reason);
+        tracing::error!(reason, partition = entry.partition, offset = entry.offset, "a dead letter");
+        let headers = entry.record.headers.clone();
+        let record = Record { key: entry.record.key.clone(), headers, payload: Some(reason.into()) }
+            .header("cl-reason", reason)
+            .header("cl-topic", Topic::Footage.name())
+            .header("cl-partition", entry.partition.to_string())
+            .header("cl-offset", entry.offset.to_string());
+        let hash = partition_of_key(&record.key, self.log.partitions(Topic::DeadLetters));
+        let append = || async { Ok(self.log.append(Topic::DeadLetters, hash, record.clone()).await?) };
+        until_done("dead-letter", &self.metrics, append).await?;
+        Ok(())
+    }
+}
+
+/// The partition of a recording's id as text; 0 for a key that is none.
+fn partition_of_key(key: &[u8], count: u32) -> u32 {
+    let id = std::str::from_utf8(key).ok().and_then(|text| text.parse().ok());
+    id.map_or(0, |id| partition::of(id, count))
+}

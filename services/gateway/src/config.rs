@@ -1,0 +1,60 @@
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The gateway's settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatewayConfig {
+    /// Address and port of the gRPC front door.
+    pub listen: SocketAddr,
+    /// Certificates. Without them the gateway refuses to start unless `plaintext_bureau` is set.
+    pub tls: Option<TlsConfig>,
+    /// Serves without TLS, every client being this bureau. Only on a loopback address; for trying things out.
+    pub plaintext_bureau: Option<String>,
+    /// Bytes of segments in memory at once, over all streams.
+    pub memory_budget: u64,
+    /// The share of the memory budget one bureau may have, in percent.
+    pub bureau_share_percent: u8,
+    /// Bytes that may wait in the log for the archiver; beyond it segments are refused.
+    pub backlog_cap: u64,
+    /// Uploads one bureau may have open.
+    pub open_uploads_per_bureau: u64,
+    /// Connections at once.
+    pub connections: u32,
+    /// Seconds after which a stream of segments is ended, so that the client opens the next, perhaps elsewhere.
+    pub stream_life_seconds: u64,
+    /// Seconds a stream may take to bring the next chunk of a segment.
+    pub chunk_timeout_seconds: u64,
+    /// Whether gRPC reflection answers.
+    pub reflection: bool,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7443)),
+            tls: None,
+            plaintext_bureau: None,
+            memory_budget: 256 << 20,
+            bureau_share_percent: 60,
+            backlog_cap: 64 << 30,
+            open_uploads_per_bureau: 20_000,
+            connections: 1_000,
+            stream_life_seconds: 300,
+            chunk_timeout_seconds: 60,
+            reflection: false,
+        }
+    }
+}
+
+/// PEM files of the gateway's identity and of the CA that signs bureaus' certificates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TlsConfig {
+    /// The server's certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The CA of the clients' certificates.
+    pub client_ca: PathBuf,
+}

@@ -1,0 +1,190 @@
+//! `WriteSegments`: the stream. Segments are read one after the other and stored side by side; each gets its answer.
+
+use std::{sync::Arc, time::Duration};
+
+use caselock_domain::{footage::SegmentRef, id::BureauId, reason::Reason};
+use caselock_proto::v1::{self as proto, write_segments_request::Content, write_segments_response::Outcome};
+use futures::{StreamExt, stream::BoxStream};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{
+    Ingest,
+    segment::{Announced, Progress},
+};
+use crate::{admission::Admitted, refusal::Refusal};
+
+/// Answers that may wait for a client that does not read them. Beyond it nothing more is read from the client.
+const ANSWERS: usize = 64;
+
+type Sender = mpsc::Sender<Result<proto::WriteSegmentsResponse, Status>>;
+
+/// Serves one stream.
+pub fn serve(
+    ingest: Arc<Ingest>,
+    bureau: BureauId,
+    requests: Streaming<proto::WriteSegmentsRequest>,
+) -> BoxStream<'static, Result<proto::WriteSegmentsResponse, Status>> {
+    let (answers, receiver) = mpsc::channel(ANSWERS);
+    let ends = Instant::now() + ingest.stream_life();
+    let stream = SegmentStream { ingest, bureau, requests, answers, ends };
+    tokio::spawn(async move {
+        let answers = stream.answers.clone();
+        if let Err(status) = stream.run().await {
+            // A client that has gone needs no answer.
+            let _ = answers.send(Err(status)).await;
+        }
+    });
+    ReceiverStream::new(receiver).boxed()
+}
+
+struct SegmentStream {
+    ingest: Arc<Ingest>,
+    bureau: BureauId,
+    requests: Streaming<proto::WriteSegmentsRequest>,
+    answers: Sender,
+    ends: Instant,
+}
+
+impl SegmentStream {
+    /// Until the client is done, the stream's life is over, or the gateway drains. What was begun is finished: the answers
+    /// end when the last segment's task drops its sender.
+    async fn run(mut self) -> Result<(), Status> {
+        loop {
+            let drain = self.ingest.drain.clone();
+            let next = tokio::select! {
+                biased;
+                () = drain.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(self.ends) => return Ok(()),
+                next = self.requests.message() => next?,
+            };
+            match next.map(|request| request.content) {
+                None => return Ok(()),
+                Some(Some(Content::Header(header))) => self.segment(header).await?,
+                Some(_) => return Err(self.broken("a header first: expected one before any chunk")),
+            }
+        }
+    }
+
+    async fn segment(&mut self, header: proto::SegmentHeader) -> Result<(), Status> {
+        let admitted = match self.ingest.announce(&self.bureau, &header).await {
+            Err(refusal) => Err(refusal),
+            Ok(announced) if announced.is_held => {
+                self.skip(header.length).await?;
+                return self.accept(&announced.segment).await;
+            }
+            Ok(announced) => {
+                let memory = self.ingest.admission.admit(&self.bureau, announced.length).await;
+                memory.map(|memory| (announced, memory))
+            }
+        };
+        match admitted {
+            Ok((announced, memory)) => self.take(announced, memory).await,
+            Err(refusal) => {
+                // Its bytes are on their way: they are read past, so that the stream can go on.
+                self.skip(header.length).await?;
+                self.refuse(&header.recording_id, header.generation, header.index, refusal).await
+            }
+        }
+    }
+
+    async fn take(&mut self, announced: Announced, memory: Admitted) -> Result<(), Status> {
+        let mut arriving = announced.arriving();
+        loop {
+            let chunk = self.chunk().await?;
+            match arriving.take(&chunk).map_err(Status::from)? {
+                Progress::More(more) => arriving = more,
+                Progress::Mismatch(segment) => {
+                    let message = "the bytes do not have the value of their header: send the segment again";
+                    let refusal = Refusal::new(Reason::SegmentValueMismatch, message);
+                    let id = segment.recording.to_string();
+                    return self.refuse(&id, segment.generation, segment.index, refusal).await;
+                }
+                Progress::Whole(whole) => {
+                    let (ingest, answers, segment) = (self.ingest.clone(), self.answers.clone(), whole.segment);
+                    tokio::spawn(async move {
+                        let answer = match ingest.store(whole).await {
+                            Ok(()) => accepted(&segment),
+                            Err(refusal) => {
+                                ingest.metrics.refused(refusal.reason.as_str());
+                                let id = segment.recording.to_string();
+                                refused(&id, segment.generation, segment.index, refusal)
+                            }
+                        };
+                        // The memory is given back only now.
+                        drop(memory);
+                        // The client may be gone; it will ask GetUpload.
+                        let _ = answers.send(Ok(answer)).await;
+                    });
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn skip(&mut self, length: u32) -> Result<(), Status> {
+        let mut left = length as usize;
+        while left > 0 {
+            let chunk = self.chunk().await?;
+            left = match left.checked_sub(chunk.len()) {
+                Some(left) if !chunk.is_empty() => left,
+                _ => return Err(self.broken("chunks that together are as long as the header says")),
+            };
+        }
+        Ok(())
+    }
+
+    async fn chunk(&mut self) -> Result<bytes::Bytes, Status> {
+        let patience = Duration::from_secs(self.ingest.config.chunk_timeout_seconds);
+        match timeout(patience, self.requests.message()).await {
+            Ok(Ok(Some(proto::WriteSegmentsRequest { content: Some(Content::Chunk(chunk)) }))) => Ok(chunk),
+            Ok(Ok(Some(_))) => Err(self.broken("the chunks of the segment that was begun")),
+            Ok(Ok(None)) => Err(self.broken("the rest of the segment before the end of the stream")),
+            Ok(Err(status)) => Err(status),
+            Err(_) => Err(self.broken("the next chunk in time")),
+        }
+    }
+
+    async fn accept(&self, segment: &SegmentRef) -> Result<(), Status> {
+        self.answer(accepted(segment)).await
+    }
+
+    async fn refuse(&self, id: &str, generation: u32, index: u32, refusal: Refusal) -> Result<(), Status> {
+        self.ingest.metrics.refused(refusal.reason.as_str());
+        self.answer(refused(id, generation, index, refusal)).await
+    }
+
+    async fn answer(&self, answer: proto::WriteSegmentsResponse) -> Result<(), Status> {
+        self.answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the client has gone"))
+    }
+
+    fn broken(&self, expected: &str) -> Status {
+        self.ingest.refuse(Refusal::field(Reason::StreamInvalid, "content", expected))
+    }
+}
+
+fn accepted(segment: &SegmentRef) -> proto::WriteSegmentsResponse {
+    let outcome = Outcome::Accepted(proto::SegmentAccepted {
+        recording_id: segment.recording.to_string(),
+        generation: segment.generation,
+        index: segment.index,
+    });
+    proto::WriteSegmentsResponse { outcome: Some(outcome) }
+}
+
+fn refused(id: &str, generation: u32, index: u32, refusal: Refusal) -> proto::WriteSegmentsResponse {
+    let retry_after = refusal.retry_after().and_then(|delay| delay.try_into().ok());
+    let outcome = Outcome::Refused(proto::SegmentRefused {
+        recording_id: id.to_owned(),
+        generation,
+        index,
+        reason: refusal.reason.as_str().to_owned(),
+        message: refusal.message,
+        retry_after,
+    });
+    proto::WriteSegmentsResponse { outcome: Some(outcome) }
+}

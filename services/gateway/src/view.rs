@@ -1,0 +1,220 @@
+//! The gateway's view of `uploads`: what every recording's facts are, as far as this process has read.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use caselock_domain::{
+    fact::{self, Fact, FactKey},
+    id::{BureauId, RecordingId},
+    partition,
+    reason::Reason,
+    state::{Phase, RecordingFacts},
+};
+use caselock_log::{Entry, Followed, Log, LogError, Offset, Record, Topic};
+use caselock_runtime::health::Health;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::refusal::Refusal;
+
+/// How long a request may wait for the view to catch up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How many changes a watcher may be behind before it gets a new snapshot.
+const CHANGES: usize = 4096;
+/// How long to wait before following again after an error.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a bureau has open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Uploads that are neither sealed, stored nor abandoned.
+    pub open_uploads: u64,
+    /// Bytes in the log that are not known to be in the store.
+    pub backlog: u64,
+}
+
+/// The view. Shared by all requests.
+pub struct View {
+    log: Arc<dyn Log>,
+    known: RwLock<Known>,
+    positions: watch::Sender<Vec<Offset>>,
+    changes: broadcast::Sender<RecordingId>,
+}
+
+#[derive(Default)]
+struct Known {
+    recordings: HashMap<RecordingId, RecordingFacts>,
+    usage: HashMap<BureauId, Usage>,
+    backlog: u64,
+}
+
+impl View {
+    /// Starts to follow `uploads`, until `stop`. The condition `uploads-view` of `health` holds once it was read to its end.
+    pub fn start(log: Arc<dyn Log>, health: Health, stop: CancellationToken) -> Arc<Self> {
+        let partitions = log.partitions(Topic::Uploads) as usize;
+        let view = Arc::new(Self {
+            log,
+            known: RwLock::default(),
+            positions: watch::channel(vec![0; partitions]).0,
+            changes: broadcast::channel(CHANGES).0,
+        });
+        health.expect("uploads-view");
+        let follower = view.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(follower.follow(health)).await });
+        view
+    }
+
+    async fn follow(&self, health: Health) {
+        loop {
+            let from = (0..).zip(self.positions.borrow().iter().copied()).collect();
+            if let Err(error) = self.follow_from(from, &health).await {
+                tracing::warn!(%error, "following uploads failed; trying again");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow_from(&self, from: Vec<(u32, Offset)>, health: &Health) -> Result<(), LogError> {
+        let mut unread: Vec<u32> = from.iter().map(|(p, _)| *p).collect();
+        let mut follower = self.log.follow(Topic::Uploads, from).await?;
+        while let Some(followed) = follower.recv().await {
+            match followed? {
+                Followed::Entry(entry) => self.apply(entry),
+                Followed::End { partition, position } => {
+                    self.advance(partition, position);
+                    unread.retain(|p| *p != partition);
+                    if unread.is_empty() {
+                        health.up("uploads-view");
+                    }
+                }
+            }
+        }
+        Err(LogError::Unavailable("the follower ended".into()))
+    }
+
+    fn advance(&self, partition: u32, position: Offset) {
+        self.positions.send_modify(|positions| {
+            if let Some(p) = positions.get_mut(partition as usize) {
+                *p = (*p).max(position);
+            }
+        });
+    }
+
+    fn apply(&self, entry: Entry) {
+        let Entry { partition, offset, record } = entry;
+        match fact::decode(&record.key, record.payload.as_deref()) {
+            Ok((key, fact)) => {
+                let recording = key.recording;
+                self.known.write().unwrap_or_else(PoisonError::into_inner).apply(&key, offset, fact);
+                self.advance(partition, offset + 1);
+                // Nobody watching is no error.
+                let _ = self.changes.send(recording);
+            }
+            Err(error) => {
+                tracing::error!(%error, partition, offset, "a record of uploads can't be read");
+                self.advance(partition, offset + 1);
+            }
+        }
+    }
+
+    /// What is known of a recording of this bureau, read by `look`; `None` for an unknown one and for another bureau's.
+    pub fn look<T>(&self, bureau: &BureauId, id: RecordingId, look: impl FnOnce(&RecordingFacts) -> T) -> Option<T> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let facts = known.recordings.get(&id)?;
+        (facts.opened()?.bureau == *bureau).then(|| look(facts))
+    }
+
+    /// As [`View::look`], but what is unknown is asked of the log before that is said.
+    pub async fn find<T>(
+        &self,
+        bureau: &BureauId,
+        id: RecordingId,
+        look: impl Fn(&RecordingFacts) -> T,
+    ) -> Result<T, Refusal> {
+        if let Some(found) = self.look(bureau, id, &look) {
+            return Ok(found);
+        }
+        self.catch_up(id).await?;
+        self.look(bureau, id, look).ok_or_else(Refusal::not_found)
+    }
+
+    /// The bureau's recordings.
+    pub fn recordings(&self, bureau: &BureauId) -> Vec<RecordingId> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let own = known.recordings.iter().filter(|(_, f)| f.opened().is_some_and(|o| o.bureau == *bureau));
+        own.map(|(id, _)| *id).collect()
+    }
+
+    /// What a bureau has open, and the backlog of all.
+    pub fn usage(&self, bureau: &BureauId) -> (Usage, u64) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        (known.usage.get(bureau).copied().unwrap_or_default(), known.backlog)
+    }
+
+    /// Changes from now on. A receiver that lags behind must take a new snapshot.
+    pub fn changes(&self) -> broadcast::Receiver<RecordingId> {
+        self.changes.subscribe()
+    }
+
+    /// Appends a fact and returns when it is durable.
+    pub async fn record(&self, key: &FactKey, fact: &Fact) -> Result<Offset, LogError> {
+        let partition = self.partition(key.recording);
+        let record = Record::new(key.encode(), fact.encode()).header("cl-schema", "1");
+        self.log.append(Topic::Uploads, partition, record).await
+    }
+
+    /// Waits until everything that any process has appended about the recording before this call is in the view.
+    pub async fn catch_up(&self, id: RecordingId) -> Result<(), Refusal> {
+        let partition = self.partition(id);
+        let end = self.log.bounds(Topic::Uploads, partition).await?.end;
+        let mut positions = self.positions.subscribe();
+        let reached = positions.wait_for(|p| p.get(partition as usize).is_some_and(|at| *at >= end));
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Refusal::new(Reason::LogUnavailable, "the gateway is still reading the log: try again")),
+        }
+    }
+
+    /// The partition of a recording, of `footage` and `uploads` alike.
+    pub fn partition(&self, id: RecordingId) -> u32 {
+        partition::of(id, self.log.partitions(Topic::Uploads))
+    }
+}
+
+impl Known {
+    fn apply(&mut self, key: &FactKey, offset: Offset, fact: Option<Fact>) {
+        let facts = self.recordings.entry(key.recording).or_default();
+        let before = share(facts);
+        facts.apply(key, offset, fact);
+        let after = share(facts);
+        if facts.is_empty() {
+            self.recordings.remove(&key.recording);
+        }
+        if before == after {
+            return;
+        }
+        if let Some((bureau, usage)) = before {
+            let total = self.usage.entry(bureau).or_default();
+            total.open_uploads -= usage.open_uploads;
+            total.backlog -= usage.backlog;
+            self.backlog -= usage.backlog;
+        }
+        if let Some((bureau, usage)) = after {
+            let total = self.usage.entry(bureau).or_default();
+            total.open_uploads += usage.open_uploads;
+            total.backlog += usage.backlog;
+            self.backlog += usage.backlog;
+        }
+    }
+}
+
+/// What one recording adds to its bureau's usage.
+fn share(facts: &RecordingFacts) -> Option<(BureauId, Usage)> {
+    let bureau = facts.opened()?.bureau.clone();
+    let open_uploads = u64::from(facts.phase() == Some(Phase::Open));
+    let backlog = facts.now().map_or(0, |g| g.backlog());
+    Some((bureau, Usage { open_uploads, backlog }))
+}

@@ -1,0 +1,79 @@
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use caselock_domain::receipt::KeyRing;
+use caselock_proto::v1::ingest_service_client::IngestServiceClient;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+/// How to reach the gateways.
+#[derive(Debug, Clone)]
+pub struct Connect {
+    /// `https://host:port` or, for trying things out on one machine, `http://127.0.0.1:port`. Several are used in turn.
+    pub servers: Vec<String>,
+    /// Certificates; needed for `https`.
+    pub tls: Option<Tls>,
+}
+
+/// PEM texts of the bureau's identity.
+#[derive(Clone)]
+pub struct Tls {
+    /// The CA that signed the gateway's certificate.
+    pub ca: String,
+    /// The bureau's certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+/// A client of one or more gateways. Connections are made when they are needed, and made again when they break.
+pub struct Client {
+    channels: Vec<Channel>,
+    current: AtomicUsize,
+    pub(crate) keys: KeyRing,
+}
+
+impl Client {
+    /// Prepares the connections; nothing is sent yet. Receipts are checked against `keys`.
+    pub fn new(connect: &Connect, keys: KeyRing) -> Result<Self, tonic::transport::Error> {
+        let channels = connect.servers.iter().map(|server| channel(server, connect.tls.as_ref()));
+        Ok(Self { channels: channels.collect::<Result<_, _>>()?, current: AtomicUsize::new(0), keys })
+    }
+
+    /// A client of the gateway in use. `None` without any server.
+    pub(crate) fn ingest(&self) -> Option<IngestServiceClient<Channel>> {
+        let current = self.current.load(Ordering::Relaxed);
+        let channel = self.channels.get(current % self.channels.len().max(1))?;
+        Some(IngestServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20))
+    }
+
+    /// Turns to the next gateway: the present one did not answer.
+    pub(crate) fn turn(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn channel(server: &str, tls: Option<&Tls>) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(server.to_owned())?
+        .connect_timeout(Duration::from_secs(10))
+        .tcp_nodelay(true)
+        .tcp_keepalive(Some(Duration::from_secs(30)))
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let endpoint = match tls {
+        Some(tls) => endpoint.tls_config(
+            ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(&tls.ca))
+                .identity(Identity::from_pem(&tls.certificate, &tls.key)),
+        )?,
+        None => endpoint,
+    };
+    Ok(endpoint.connect_lazy())
+}

@@ -1,0 +1,77 @@
+use std::io;
+
+use caselock_domain::{
+    reason::{DOMAIN, Reason},
+    receipt::ReceiptError,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// Why a file was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The gateway refuses it; sending the same again does not help.
+    #[error("refused ({reason}): {message}")]
+    Refused {
+        /// The stable reason.
+        reason: String,
+        /// What would be right.
+        message: String,
+        /// The fields that are wrong.
+        fields: Vec<String>,
+    },
+    /// The gateway or the network is away, or too busy.
+    #[error("not available ({reason}): {message}")]
+    Unavailable {
+        /// The stable reason, or the gRPC code where there is none.
+        reason: String,
+        /// What was said.
+        message: String,
+    },
+    /// The file changed while it was read, or since its upload began.
+    #[error("the file changed while it was read: it will be sent when it rests")]
+    Changed,
+    /// The file can't be read.
+    #[error("the file can't be read: {0}")]
+    File(#[from] io::Error),
+    /// The receipt does not verify, or vouches for something else.
+    #[error("the receipt is not good: {0}")]
+    Receipt(String),
+}
+
+impl UploadError {
+    /// Whether the same upload may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, UploadError::Unavailable { .. })
+    }
+
+    /// Whether the gateway refused for this reason.
+    pub fn is(&self, wanted: Reason) -> bool {
+        matches!(self, UploadError::Refused { reason, .. } if reason == wanted.as_str())
+    }
+}
+
+impl From<ReceiptError> for UploadError {
+    fn from(error: ReceiptError) -> Self {
+        UploadError::Receipt(error.to_string())
+    }
+}
+
+impl From<Status> for UploadError {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info().filter(|info| info.domain == DOMAIN);
+        let reason = info.map_or_else(|| format!("{:?}", status.code()), |info| info.reason.clone());
+        let message = status.message().to_owned();
+        let passing = match info {
+            Some(_) => details.retry_info().is_some(),
+            // Without our details it did not come from a gateway's rules: the network, a proxy, a restart.
+            None => !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied),
+        };
+        if passing {
+            return UploadError::Unavailable { reason, message };
+        }
+        let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+        UploadError::Refused { reason, message, fields: violations.iter().map(|v| v.field.clone()).collect() }
+    }
+}

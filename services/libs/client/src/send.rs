@@ -1,0 +1,255 @@
+//! One stream of segments: what is missing is read, sent and acknowledged; what is held is read and compared.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use caselock_domain::{
+    digest::{SegmentDigest, SegmentValue, segment_digest},
+    id::RecordingId,
+    reason::Reason,
+    shape::{MAX_CHUNK, Shape},
+};
+use caselock_proto::v1::{self as proto, write_segments_request::Content, write_segments_response::Outcome};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    Client, Footage, Progress, Throttle, UploadError,
+    upload::{Report, Upload},
+};
+
+/// Segments of one file that may be on their way at once.
+const IN_FLIGHT: usize = 4;
+/// Messages that may wait for the network.
+const MESSAGES: usize = 4;
+
+/// The segments of a file in one generation.
+pub struct Segments {
+    pub recording: RecordingId,
+    pub generation: u32,
+    pub shape: Shape,
+    pub size: u64,
+    /// What the gateway holds.
+    pub held: HashMap<u32, SegmentValue>,
+    /// What was read of the file, by index.
+    pub digests: Vec<Option<SegmentDigest>>,
+}
+
+/// How a stream ended.
+pub enum Ended {
+    /// Everything is held, and everything was read.
+    Complete,
+    /// The gateway ended the stream: open the next.
+    Next,
+    /// The upload takes no more in this generation: ask how it stands.
+    Closed,
+}
+
+impl Segments {
+    fn missing(&self) -> VecDeque<u32> {
+        (0..self.shape.segments_of(self.size)).filter(|i| !self.held.contains_key(i)).collect()
+    }
+
+    /// Notes what was read. Every read of a segment must give the same.
+    fn note(&mut self, index: u32, digest: SegmentDigest) -> Result<(), UploadError> {
+        if self.held.get(&index).is_some_and(|held| *held != digest.value) {
+            return Err(UploadError::Changed);
+        }
+        match &mut self.digests[index as usize] {
+            Some(known) if *known != digest => Err(UploadError::Changed),
+            place => {
+                *place = Some(digest);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Reads the segments that are held but were not read yet, so that the whole digest is the file's own.
+pub async fn read_held(file: &Footage, segments: &mut Segments) -> Result<(), UploadError> {
+    for index in 0..segments.shape.segments_of(segments.size) {
+        if segments.held.contains_key(&index) && segments.digests[index as usize].is_none() {
+            let (_, digest) = read(file, segments.shape, segments.size, index).await?;
+            segments.note(index, digest)?;
+        }
+    }
+    Ok(())
+}
+
+async fn read(
+    file: &Footage,
+    shape: Shape,
+    size: u64,
+    index: u32,
+) -> Result<(bytes::Bytes, SegmentDigest), UploadError> {
+    let offset = u64::from(index) * u64::from(shape.segment_size);
+    let bytes = file.read(offset, shape.length_of(size, index) as usize).await;
+    let bytes = bytes.map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => UploadError::Changed,
+        _ => error.into(),
+    })?;
+    let digest = segment_digest(index, shape.segment_size, &bytes).ok_or(UploadError::Changed)?;
+    Ok((bytes, digest))
+}
+
+/// What the reading side tells.
+type ReadResult = Result<(u32, SegmentDigest), UploadError>;
+
+/// Sends what is missing over one stream.
+pub async fn send(
+    client: &Client,
+    upload: &Upload<'_>,
+    file: &Footage,
+    segments: &mut Segments,
+) -> Result<Ended, UploadError> {
+    let mut pending = segments.missing();
+    if pending.is_empty() {
+        return Ok(Ended::Complete);
+    }
+    let (requests, outgoing) = mpsc::channel(MESSAGES);
+    let (orders, to_read) = mpsc::channel(IN_FLIGHT);
+    let (results, mut read_results) = mpsc::channel::<ReadResult>(IN_FLIGHT);
+    let mut ingest = client.ingest().ok_or_else(no_server)?;
+    let mut answers = ingest.write_segments(ReceiverStream::new(outgoing)).await?.into_inner();
+    let reader = Reader {
+        file: file.clone(),
+        recording: segments.recording.to_string(),
+        generation: segments.generation,
+        shape: segments.shape,
+        size: segments.size,
+        requests,
+    };
+    let throttle = upload.throttle.clone();
+    let _reading = AbortOnDrop(tokio::spawn(reader.run(to_read, results, throttle)));
+
+    let mut outstanding = BTreeSet::new();
+    let mut not_before = Instant::now();
+    loop {
+        if pending.is_empty() && outstanding.is_empty() {
+            return Ok(Ended::Complete);
+        }
+        let may_order = !pending.is_empty() && outstanding.len() < IN_FLIGHT;
+        tokio::select! {
+            // `reserve` first, so that an index is taken only when it can be given away.
+            permit = async { sleep_until(not_before).await; orders.reserve().await }, if may_order => {
+                let Ok(permit) = permit else { return Ok(Ended::Next) };
+                if let Some(index) = pending.pop_front() {
+                    outstanding.insert(index);
+                    permit.send(index);
+                }
+            }
+            read = read_results.recv() => match read {
+                Some(read) => {
+                    let (index, digest) = read?;
+                    segments.note(index, digest)?;
+                }
+                None => return Ok(Ended::Next),
+            },
+            answer = answers.message() => {
+                let Some(outcome) = answer?.and_then(|answer| answer.outcome) else { return Ok(Ended::Next) };
+                match outcome {
+                    Outcome::Accepted(accepted) => {
+                        if outstanding.remove(&accepted.index)
+                            && let Some(digest) = segments.digests[accepted.index as usize]
+                        {
+                            segments.held.insert(accepted.index, digest.value);
+                            let length = segments.shape.length_of(segments.size, accepted.index);
+                            (upload.report)(Progress::Held(u64::from(length)));
+                        }
+                    }
+                    Outcome::Refused(refused) => {
+                        let delay = take_back(&refused, upload.report)?;
+                        let Some(delay) = delay else { return Ok(Ended::Closed) };
+                        if outstanding.remove(&refused.index) {
+                            pending.push_back(refused.index);
+                        }
+                        not_before = Instant::now() + delay;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a refusal means: `Some` delay, then the segment goes again; `None`, the upload is closed; or an error.
+fn take_back(refused: &proto::SegmentRefused, report: Report<'_>) -> Result<Option<Duration>, UploadError> {
+    match Reason::parse(&refused.reason) {
+        Some(Reason::UploadClosed) => return Ok(None),
+        // Damaged on its way: it is read and sent again.
+        Some(Reason::SegmentValueMismatch) => return Ok(Some(Duration::ZERO)),
+        _ => {}
+    }
+    match &refused.retry_after {
+        Some(delay) => {
+            let delay = Duration::try_from(*delay).unwrap_or_default();
+            report(Progress::Waiting { reason: refused.reason.clone(), delay });
+            Ok(Some(delay))
+        }
+        None => Err(UploadError::Refused {
+            reason: refused.reason.clone(),
+            message: refused.message.clone(),
+            fields: Vec::new(),
+        }),
+    }
+}
+
+pub fn no_server() -> UploadError {
+    UploadError::Refused { reason: "NO_SERVER".into(), message: "name a server".into(), fields: Vec::new() }
+}
+
+struct Reader {
+    file: Footage,
+    recording: String,
+    generation: u32,
+    shape: Shape,
+    size: u64,
+    requests: mpsc::Sender<proto::WriteSegmentsRequest>,
+}
+
+impl Reader {
+    /// Reads and sends segments in the order they are asked for. Ends with the stream, or after an error.
+    async fn run(
+        self,
+        mut orders: mpsc::Receiver<u32>,
+        results: mpsc::Sender<ReadResult>,
+        throttle: std::sync::Arc<Throttle>,
+    ) {
+        while let Some(index) = orders.recv().await {
+            let (bytes, digest) = match read(&self.file, self.shape, self.size, index).await {
+                Ok(read) => read,
+                Err(error) => return drop(results.send(Err(error)).await),
+            };
+            // Noted before it is sent: the acknowledgement may be faster than anything else.
+            if results.send(Ok((index, digest))).await.is_err() {
+                return;
+            }
+            let header = proto::SegmentHeader {
+                recording_id: self.recording.clone(),
+                generation: self.generation,
+                index,
+                length: bytes.len() as u32,
+                value: digest.value.0.to_vec().into(),
+            };
+            let chunks = (0..bytes.len()).step_by(MAX_CHUNK);
+            let chunks = chunks.map(|at| Content::Chunk(bytes.slice(at..bytes.len().min(at + MAX_CHUNK))));
+            for content in std::iter::once(Content::Header(header)).chain(chunks) {
+                if let Content::Chunk(chunk) = &content {
+                    throttle.take(chunk.len()).await;
+                }
+                if self.requests.send(proto::WriteSegmentsRequest { content: Some(content) }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,189 @@
+//! Layered configuration: defaults, then a TOML file, then the environment, then flags. Unknown keys are refused.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, de::DeserializeOwned};
+use toml::{Table, Value};
+
+/// What environment variables of ours begin with. Two underscores part section and key, since a single one would collide
+/// with what Kubernetes injects for a Service named `caselock`.
+const PREFIX: &str = "CASELOCK__";
+
+/// Why the configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path}: {error}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: Box<toml::de::Error>,
+    },
+    /// A flag is not SECTION.KEY=VALUE.
+    #[error("--set {0}: expected SECTION.KEY=VALUE")]
+    Set(String),
+    /// No such key.
+    #[error("unknown key {key}{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
+    Unknown {
+        /// The key.
+        key: String,
+        /// The nearest one there is.
+        nearest: Option<String>,
+    },
+    /// A value does not fit its key.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// Loads a configuration of type `T`.
+pub fn load<T: DeserializeOwned + Serialize + Default>(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    sets: &[String],
+) -> Result<T, ConfigError> {
+    let defaults = Table::try_from(T::default()).map_err(|e| ConfigError::Value(e.to_string()))?;
+    let mut table = match file {
+        None => Table::new(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+            toml::from_str(&text).map_err(|e| ConfigError::Syntax { path: path.to_owned(), error: Box::new(e) })?
+        }
+    };
+    let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    variables.sort();
+    for (name, value) in variables {
+        let path = name[PREFIX.len()..].to_lowercase().replace("__", ".");
+        put(&mut table, &defaults, &path, &value)?;
+    }
+    for set in sets {
+        let (path, value) = set.split_once('=').ok_or_else(|| ConfigError::Set(set.clone()))?;
+        put(&mut table, &defaults, path, value)?;
+    }
+    let mut unknown = Vec::new();
+    let value: T = serde_ignored::deserialize(table, |path| unknown.push(path.to_string()))
+        .map_err(|e: toml::de::Error| ConfigError::Value(e.to_string().trim().to_owned()))?;
+    match unknown.into_iter().next() {
+        None => Ok(value),
+        Some(key) => Err(ConfigError::Unknown { nearest: nearest(&key, &defaults), key }),
+    }
+}
+
+/// Puts a value given as text at its path. It takes the type of the default there; without one, it is read as TOML, or
+/// else as a string.
+fn put(table: &mut Table, defaults: &Table, path: &str, text: &str) -> Result<(), ConfigError> {
+    let default = lookup(defaults, path);
+    let value = match default {
+        Some(Value::String(_)) => Value::String(text.to_owned()),
+        _ => parse(text).unwrap_or_else(|| Value::String(text.to_owned())),
+    };
+    let mut table = table;
+    let mut keys = path.split('.').peekable();
+    while let Some(key) = keys.next() {
+        if keys.peek().is_none() {
+            table.insert(key.to_owned(), value);
+            return Ok(());
+        }
+        table = match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(inner) => inner,
+            _ => return Err(ConfigError::Value(format!("{path}: {key} is not a section"))),
+        };
+    }
+    Ok(())
+}
+
+fn parse(text: &str) -> Option<Value> {
+    toml::from_str::<Table>(&format!("value = {text}")).ok()?.remove("value")
+}
+
+fn lookup<'t>(table: &'t Table, path: &str) -> Option<&'t Value> {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    match table.get(first)? {
+        Value::Table(inner) if !rest.is_empty() => lookup(inner, rest),
+        value => Some(value),
+    }
+}
+
+fn nearest(key: &str, defaults: &Table) -> Option<String> {
+    let mut known = Vec::new();
+    paths(defaults, "", &mut known);
+    known
+        .into_iter()
+        .map(|k| (strsim::jaro_winkler(&k, key), k))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}
+
+fn paths(table: &Table, prefix: &str, into: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) => paths(inner, &path, into),
+            _ => into.push(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default)]
+    struct Demo {
+        gateway: Section,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default)]
+    struct Section {
+        listen: String,
+        budget: u64,
+        bureau: Option<String>,
+    }
+
+    impl Default for Section {
+        fn default() -> Self {
+            Self { listen: "127.0.0.1:1".into(), budget: 7, bureau: None }
+        }
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+        let pairs: BTreeMap<_, _> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        pairs.into_iter()
+    }
+
+    #[test]
+    fn each_layer_overrides_the_one_below() {
+        let dir = std::env::temp_dir().join(format!("caselock-config-{}", std::process::id()));
+        std::fs::write(&dir, "[gateway]\nlisten = 'file'\nbudget = 1\n").unwrap();
+        let vars = [("CASELOCK__GATEWAY__BUDGET", "2"), ("CASELOCK__GATEWAY__BUREAU", "demo"), ("CASELOCK_PORT", "x")];
+        let demo: Demo = load(Some(&dir), env(&vars), &["gateway.bureau=cli".into()]).unwrap();
+        std::fs::remove_file(&dir).unwrap();
+        let gateway = Section { listen: "file".into(), budget: 2, bureau: Some("cli".into()) };
+        assert_eq!(demo, Demo { gateway });
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_and_the_nearest_is_named() {
+        let error = load::<Demo>(None, env(&[("CASELOCK__GATEWAY__LISTENN", "x")]), &[]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key gateway.listenn; did you mean gateway.listen?");
+        let error = load::<Demo>(None, env(&[]), &["gateway.budget=much".into()]).unwrap_err();
+        assert!(error.to_string().contains("u64"), "{error}");
+        assert!(load::<Demo>(None, env(&[]), &["x".into()]).is_err());
+    }
+}

@@ -1,0 +1,37 @@
+//! Whether a service can take work.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Named conditions; ready means that all of them hold. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
+
+impl Health {
+    /// Adds a condition that does not hold yet.
+    pub fn expect(&self, condition: &'static str) {
+        self.set(condition, Some("not yet".into()));
+    }
+
+    /// The condition holds.
+    pub fn up(&self, condition: &'static str) {
+        self.set(condition, None);
+    }
+
+    /// The condition does not hold, for this reason.
+    pub fn down(&self, condition: &'static str, reason: impl ToString) {
+        self.set(condition, Some(reason.to_string()));
+    }
+
+    /// What keeps the service from being ready: condition and reason. Empty when it is.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions.iter().filter_map(|(name, problem)| Some((*name, problem.clone()?))).collect()
+    }
+
+    fn set(&self, condition: &'static str, problem: Option<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(condition, problem);
+    }
+}

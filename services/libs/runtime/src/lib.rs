@@ -1,0 +1,31 @@
+//! What every service has: configuration, telemetry, an admin port, and an ordered end.
+
+pub mod admin;
+pub mod config;
+pub mod health;
+pub mod shutdown;
+pub mod telemetry;
+
+/// The flags every service takes.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// The configuration file (TOML). The environment (CASELOCK__SECTION__KEY) and --set override it.
+    #[arg(long, env = "CASELOCK_CONFIG", value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+    /// Sets one value, for example --set gateway.listen=127.0.0.1:7443
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Checks the configuration and exits.
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+impl Flags {
+    /// Loads the configuration from file, environment and flags.
+    pub fn load<T>(&self) -> Result<T, config::ConfigError>
+    where
+        T: serde::de::DeserializeOwned + serde::Serialize + Default,
+    {
+        config::load(self.config.as_deref(), std::env::vars(), &self.set)
+    }
+}

@@ -1,0 +1,72 @@
+//! `caselock status` and `caselock receipt verify`.
+
+use std::path::Path;
+
+use anyhow::Context;
+use caselock_client::whole_blake3;
+use caselock_domain::receipt::{Envelope, KeyRing, Receipt};
+
+use crate::{HELD, STORED, args, journal::Journal};
+
+/// Lists the journal.
+pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
+    let dir = arguments.journal.clone().map_or_else(Journal::default_dir, Ok)?;
+    let journal = Journal::open(&dir)?;
+    for entry in journal.entries() {
+        if arguments.json {
+            println!("{}", serde_json::to_string(&entry)?);
+        } else {
+            println!("stored  {}  locked until {}  {}", entry.recording_id, entry.locked_until, entry.path.display());
+        }
+    }
+    Ok(STORED)
+}
+
+/// Checks receipts.
+pub fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
+    let args::Receipt::Verify(arguments) = command;
+    let keys = key_ring(&arguments.receipt_keys)?;
+    let mut code = STORED;
+    for path in &arguments.receipts {
+        match check(path, &keys, arguments.file.as_deref()) {
+            Ok(line) => println!("good  {}  {line}", path.display()),
+            Err(error) => {
+                println!("BAD   {}  {error:#}", path.display());
+                code = HELD;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn check(path: &Path, keys: &KeyRing, file: Option<&Path>) -> anyhow::Result<String> {
+    let text = std::fs::read(path).context("read the receipt")?;
+    let envelope: Envelope = serde_json::from_slice(&text).context("this is not a receipt")?;
+    let payload = keys.verify(&Receipt::try_from(&envelope)?)?;
+    if let Some(file) = file {
+        let (size, blake3) = (std::fs::metadata(file)?.len(), whole_blake3(file)?);
+        anyhow::ensure!(
+            size == payload.size && blake3 == payload.blake3,
+            "it vouches for {} bytes with BLAKE3 {}; {} has {size} with {}",
+            payload.size,
+            payload.blake3.to_hex(),
+            file.display(),
+            blake3.to_hex()
+        );
+    }
+    Ok(format!(
+        "{} {} bytes, BLAKE3 {}, locked until {}",
+        payload.original_name,
+        payload.size,
+        payload.blake3.to_hex(),
+        payload.locked_until
+    ))
+}
+
+/// Reads a PEM file of public keys.
+pub fn key_ring(path: &Path) -> anyhow::Result<KeyRing> {
+    let mut keys = KeyRing::default();
+    let pem = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    keys.add_pem(&pem).with_context(|| format!("use {}", path.display()))?;
+    Ok(keys)
+}
