@@ -1,0 +1,53 @@
+use aws_sdk_s3::{
+    config::http::HttpResponse,
+    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+};
+use caselock_store::{ErrorKind, StoreError};
+
+/// What a call was for: some codes mean different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Creating, reading, listing.
+    Plain,
+    /// Parts, completion, abortion.
+    Multipart,
+    /// Deleting a version or changing its lock, where a denial is the lock's.
+    Lock,
+}
+
+/// An S3 error in our terms.
+pub fn convert<E>(key: &str, call: Call, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
+    let kind = kind(call, &code, status, matches!(error, SdkError::ConstructionFailure(_)));
+    StoreError::new(kind, key, DisplayErrorContext(error))
+}
+
+fn kind(call: Call, code: &str, status: Option<u16>, is_construction: bool) -> ErrorKind {
+    match code {
+        "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder" => return ErrorKind::MultipartGone,
+        "PreconditionFailed" => return ErrorKind::AlreadyExists,
+        "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" => return ErrorKind::ChecksumMismatch,
+        "NoSuchKey" | "NoSuchVersion" | "NotFound" => return ErrorKind::NotFound,
+        // AWS answers the first, MinIO the second or third.
+        "AccessDenied" | "ObjectLocked" | "InvalidRequest" | "MethodNotAllowed" if call == Call::Lock => {
+            return ErrorKind::Locked;
+        }
+        // Concurrent writers of one key: it passes.
+        "ConditionalRequestConflict" | "OperationAborted" | "SlowDown" | "RequestTimeout" => {
+            return ErrorKind::Unavailable;
+        }
+        _ => {}
+    }
+    match status {
+        Some(404) if call == Call::Multipart => ErrorKind::MultipartGone,
+        Some(404) => ErrorKind::NotFound,
+        Some(412) => ErrorKind::AlreadyExists,
+        Some(401 | 403) => ErrorKind::Denied,
+        Some(408 | 409 | 429 | 500..) | None if !is_construction => ErrorKind::Unavailable,
+        _ => ErrorKind::Invalid,
+    }
+}

@@ -1,0 +1,8 @@
+//! The store on S3 and what speaks its protocol (MinIO, Ceph), with versioning and object lock.
+
+mod client;
+mod error;
+mod store;
+
+pub use client::S3Config;
+pub use store::S3Store;

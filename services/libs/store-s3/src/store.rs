@@ -1,0 +1,278 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client,
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeDeserializationInterceptorContextRef,
+    },
+    error::BoxError,
+    operation::head_object::HeadObjectOutput,
+    primitives::{ByteStream, DateTime, DateTimeFormat},
+    types::{
+        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ObjectLockLegalHold,
+        ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
+    },
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use caselock_store::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreError, Version};
+use futures::{StreamExt, stream::BoxStream};
+use jiff::Timestamp;
+
+use crate::{
+    S3Config,
+    client::connect,
+    error::{Call, convert},
+};
+
+/// A bucket with versioning and object lock.
+pub struct S3Store {
+    client: Client,
+    bucket: String,
+}
+
+impl S3Store {
+    /// Prepares the client; nothing is asked yet.
+    pub async fn open(config: &S3Config) -> Arc<Self> {
+        Arc::new(Self { client: connect(config).await, bucket: config.bucket.clone() })
+    }
+
+    /// Creates the bucket with object lock, unless it is there. For tests and demonstrations: operators make theirs
+    /// themselves.
+    pub async fn create_bucket(&self) -> Result<()> {
+        let created =
+            self.client.create_bucket().bucket(&self.bucket).object_lock_enabled_for_bucket(true).send().await;
+        match created {
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_bucket_already_owned_by_you()) => Ok(()),
+            Err(error) => Err(convert(&self.bucket, Call::Plain, error)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn head(&self, key: &str, version: &str) -> Result<HeadObjectOutput> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).version_id(version);
+        let head = head.checksum_mode(ChecksumMode::Enabled).send().await;
+        head.map_err(|e| convert(key, Call::Plain, e))
+    }
+
+    fn no_version(key: &str) -> StoreError {
+        StoreError::new(ErrorKind::Invalid, key, "the store names no version: the bucket must have versioning")
+    }
+}
+
+fn base64(crc: Crc64Nvme) -> String {
+    BASE64_STANDARD.encode(crc.0.to_be_bytes())
+}
+
+fn date(at: Timestamp) -> DateTime {
+    DateTime::from_secs(at.as_second())
+}
+
+#[async_trait]
+impl Store for S3Store {
+    async fn begin(&self, key: &str, new: &NewObject) -> Result<String> {
+        let begun = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_type(&new.content_type)
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .checksum_type(ChecksumType::FullObject)
+            .object_lock_mode(ObjectLockMode::Compliance)
+            .object_lock_retain_until_date(date(new.lock_until))
+            .send()
+            .await
+            .map_err(|e| convert(key, Call::Plain, e))?;
+        let id = begun.upload_id.filter(|id| !id.is_empty());
+        id.ok_or_else(|| StoreError::new(ErrorKind::Invalid, key, "the store gave no upload id"))
+    }
+
+    async fn put_part(&self, key: &str, id: &str, number: u32, bytes: Bytes, crc: Crc64Nvme) -> Result<String> {
+        let put = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(id)
+            .part_number(number as i32)
+            .checksum_crc64_nvme(base64(crc))
+            .body(ByteStream::from(bytes))
+            .send()
+            .await
+            .map_err(|e| convert(key, Call::Multipart, e))?;
+        put.e_tag.ok_or_else(|| StoreError::new(ErrorKind::Invalid, key, "the store gave no ETag"))
+    }
+
+    async fn complete(&self, key: &str, id: &str, parts: &[Part]) -> Result<String> {
+        let whole = Crc64Nvme::of_parts(parts.iter().map(|part| (part.crc, part.length)));
+        let parts = parts.iter().map(|part| {
+            CompletedPart::builder()
+                .part_number(part.number as i32)
+                .e_tag(&part.etag)
+                .checksum_crc64_nvme(base64(part.crc))
+                .build()
+        });
+        let completed = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(id)
+            .if_none_match("*")
+            .checksum_type(ChecksumType::FullObject)
+            .checksum_crc64_nvme(base64(whole))
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
+            .send()
+            .await
+            .map_err(|e| convert(key, Call::Multipart, e))?;
+        completed.version_id.ok_or_else(|| Self::no_version(key))
+    }
+
+    async fn abort(&self, key: &str, id: &str) -> Result<()> {
+        let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
+        match abort.send().await.map_err(|e| convert(key, Call::Multipart, e)) {
+            Err(error) if error.kind != ErrorKind::MultipartGone => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn put(&self, key: &str, new: &NewObject, bytes: Bytes, crc: Crc64Nvme) -> Result<String> {
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .if_none_match("*")
+            .content_type(&new.content_type)
+            .checksum_crc64_nvme(base64(crc))
+            .object_lock_mode(ObjectLockMode::Compliance)
+            .object_lock_retain_until_date(date(new.lock_until))
+            .body(ByteStream::from(bytes))
+            .send()
+            .await
+            .map_err(|e| convert(key, Call::Plain, e))?;
+        put.version_id.ok_or_else(|| Self::no_version(key))
+    }
+
+    async fn versions(&self, key: &str) -> Result<Vec<Version>> {
+        let (mut versions, mut markers) = (Vec::new(), Vec::new());
+        let (mut next_key, mut next_version) = (None, None);
+        loop {
+            let page = self.client.list_object_versions().bucket(&self.bucket).prefix(key);
+            let page = page.set_key_marker(next_key).set_version_id_marker(next_version);
+            let page = page.send().await.map_err(|e| convert(key, Call::Plain, e))?;
+            (next_key, next_version) = (page.next_key_marker, page.next_version_id_marker);
+            let own = page.versions.unwrap_or_default().into_iter().filter(|v| v.key.as_deref() == Some(key));
+            versions.extend(own.map(|v| Version {
+                id: v.version_id.unwrap_or_default(),
+                is_delete_marker: false,
+                size: v.size.unwrap_or_default().max(0) as u64,
+            }));
+            let own = page.delete_markers.unwrap_or_default().into_iter().filter(|m| m.key.as_deref() == Some(key));
+            markers.extend(own.map(|m| Version {
+                id: m.version_id.unwrap_or_default(),
+                is_delete_marker: true,
+                size: 0,
+            }));
+            // The key itself sorts before every other key with this prefix.
+            if page.is_truncated != Some(true) || next_key.as_deref() != Some(key) {
+                break;
+            }
+        }
+        // S3 lists the newest first.
+        versions.reverse();
+        versions.append(&mut markers);
+        Ok(versions)
+    }
+
+    async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {
+        let stored = self.head(key, version).await?.checksum_crc64_nvme;
+        let bytes = stored.and_then(|text| BASE64_STANDARD.decode(text).ok());
+        Ok(bytes.and_then(|bytes| Some(Crc64Nvme(u64::from_be_bytes(bytes.try_into().ok()?)))))
+    }
+
+    async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let mut get = self.client.get_object().bucket(&self.bucket).key(key).version_id(version);
+        if from > 0 {
+            get = get.range(format!("bytes={from}-"));
+        }
+        let body = get.send().await.map_err(|e| convert(key, Call::Plain, e))?.body;
+        let state = (body, key.to_owned());
+        let chunks = futures::stream::try_unfold(state, |(mut body, key)| async move {
+            match body.try_next().await {
+                Ok(chunk) => Ok(chunk.map(|chunk| (chunk, (body, key)))),
+                Err(error) => Err(StoreError::new(ErrorKind::Unavailable, &key, error)),
+            }
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn lock(&self, key: &str, version: &str) -> Result<Lock> {
+        let head = self.head(key, version).await?;
+        // GOVERNANCE can be lifted: it is no lock here.
+        let until = head
+            .object_lock_retain_until_date
+            .filter(|_| head.object_lock_mode == Some(ObjectLockMode::Compliance));
+        let until = until.map(|date| Timestamp::from_second(date.secs())).transpose();
+        let until = until.map_err(|e| StoreError::new(ErrorKind::Invalid, key, e))?;
+        Ok(Lock { until, hold: head.object_lock_legal_hold_status == Some(ObjectLockLegalHoldStatus::On) })
+    }
+
+    async fn set_retention(&self, key: &str, version: &str, until: Timestamp) -> Result<()> {
+        let retention = ObjectLockRetention::builder()
+            .mode(ObjectLockRetentionMode::Compliance)
+            .retain_until_date(date(until))
+            .build();
+        let put = self.client.put_object_retention().bucket(&self.bucket).key(key).version_id(version);
+        put.retention(retention).send().await.map_err(|e| convert(key, Call::Lock, e))?;
+        Ok(())
+    }
+
+    async fn set_hold(&self, key: &str, version: &str, on: bool) -> Result<()> {
+        let status = if on { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
+        let hold = ObjectLockLegalHold::builder().status(status).build();
+        let put = self.client.put_object_legal_hold().bucket(&self.bucket).key(key).version_id(version);
+        put.legal_hold(hold).send().await.map_err(|e| convert(key, Call::Plain, e))?;
+        Ok(())
+    }
+
+    async fn delete_version(&self, key: &str, version: &str, bypass: bool) -> Result<()> {
+        let delete = self.client.delete_object().bucket(&self.bucket).key(key).version_id(version);
+        let delete = if bypass { delete.bypass_governance_retention(true) } else { delete };
+        delete.send().await.map_err(|e| convert(key, Call::Lock, e))?;
+        Ok(())
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        let date = ReadDate::default();
+        let asked = self.client.head_bucket().bucket(&self.bucket).customize().interceptor(date.clone()).send().await;
+        asked.map_err(|e| convert(&self.bucket, Call::Plain, e))?;
+        let text = date.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let parsed = text.and_then(|text| DateTime::from_str(&text, DateTimeFormat::HttpDate).ok());
+        let at = parsed.and_then(|date| Timestamp::from_second(date.secs()).ok());
+        at.ok_or_else(|| StoreError::new(ErrorKind::Invalid, &self.bucket, "the store's answer has no Date"))
+    }
+}
+
+/// Notes the `Date` of an answer, which the SDK's outputs leave out.
+#[derive(Debug, Clone, Default)]
+struct ReadDate(Arc<Mutex<Option<String>>>);
+
+impl Intercept for ReadDate {
+    fn name(&self) -> &'static str {
+        "ReadDate"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let date = context.response().headers().get("date").map(str::to_owned);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
+        Ok(())
+    }
+}
