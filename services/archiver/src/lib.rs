@@ -4,7 +4,6 @@
 //! process or the next, with the same result; [`plan`] says which step is next.
 
 mod config;
-mod head;
 mod metrics;
 mod partition;
 pub mod plan;

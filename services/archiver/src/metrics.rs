@@ -9,7 +9,6 @@ pub struct ArchiverMetrics {
     pub stored: Counter<u64>,
     resets: Counter<u64>,
     dead_letters: Counter<u64>,
-    retries: Counter<u64>,
 }
 
 impl ArchiverMetrics {
@@ -21,7 +20,6 @@ impl ArchiverMetrics {
             stored: meter.u64_counter("caselock_archiver_recordings_stored").build(),
             resets: meter.u64_counter("caselock_archiver_resets").build(),
             dead_letters: meter.u64_counter("caselock_archiver_dead_letters").build(),
-            retries: meter.u64_counter("caselock_archiver_retries").build(),
         }
     }
 
@@ -31,9 +29,5 @@ impl ArchiverMetrics {
 
     pub fn dead_letter(&self, reason: &'static str) {
         self.dead_letters.add(1, &[KeyValue::new("reason", reason)]);
-    }
-
-    pub fn retry(&self, step: &'static str) {
-        self.retries.add(1, &[KeyValue::new("step", step)]);
     }
 }

@@ -15,7 +15,7 @@ use caselock_domain::{
     object_key,
     state::{Phase, RecordingFacts},
 };
-use caselock_log::{Commits, Entry, LogError, Offset, Topic};
+use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
 use jiff::SignedDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -25,7 +25,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    head::Head,
     plan::{self, Circumstances, Step},
     retry::{WorkError, until_done},
     steps::{Job, Outcome, PartOutcome, Segment, Worker},
@@ -205,7 +204,7 @@ impl Partition {
         let (worker, number) = (self.setup.worker.clone(), self.setup.number);
         self.tasks.spawn(async move {
             let ask = || async { Ok(worker.log.bounds(Topic::Uploads, number).await?.end) };
-            Done::End(until_done("end-of-uploads", &worker.metrics, ask).await)
+            Done::End(until_done("end-of-uploads", ask).await)
         });
     }
 

@@ -13,7 +13,7 @@ use caselock_domain::{
     reason::Reason,
     state::{Phase, RecordingFacts},
 };
-use caselock_log::{Entry, Followed, Log, LogError, Offset, Record, Topic};
+use caselock_log::{Entry, Followed, Log, LogError, Offset, Topic, append_fact};
 use caselock_runtime::health::Health;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -161,9 +161,7 @@ impl View {
 
     /// Appends a fact and returns when it is durable.
     pub async fn record(&self, key: &FactKey, fact: &Fact) -> Result<Offset, LogError> {
-        let partition = self.partition(key.recording);
-        let record = Record::new(key.encode(), fact.encode()).header("cl-schema", "1");
-        self.log.append(Topic::Uploads, partition, record).await
+        append_fact(&*self.log, key, Some(fact)).await
     }
 
     /// Waits until everything that any process has appended about the recording before this call is in the view.

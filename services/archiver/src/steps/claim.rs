@@ -2,18 +2,14 @@
 
 use caselock_domain::{
     fact::{Fact, Subject},
-    manifest::Manifest,
+    manifest::{self, Manifest},
     object_key,
     receipt::Receipt,
 };
-use caselock_store::{NewObject, oldest_version};
-use futures::TryStreamExt;
+use caselock_store::{NewObject, oldest_version, read_document};
 
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
-
-/// A manifest is never larger than this: 10,000 segments of 64 hex digits and the metadata.
-const MANIFEST_LIMIT: usize = 4 << 20;
 
 impl Worker {
     /// Looks whether the object is there already (its facts may be long forgotten); if not, begins a multipart upload and
@@ -47,15 +43,7 @@ impl Worker {
     /// The manifest in the store, if there is one.
     pub(super) async fn manifest(&self, job: &Job) -> Result<Option<Manifest>, WorkError> {
         let key = object_key::manifest(&job.opened()?.bureau, job.id, job.generation());
-        let Some(version) = oldest_version(&*self.store, &key).await? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let mut chunks = self.store.read(&key, &version.id, 0).await?;
-        while let Some(chunk) = chunks.try_next().await? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MANIFEST_LIMIT {
-                return Err(WorkError::Inconsistent(format!("{key} is larger than any manifest")));
-            }
-        }
+        let Some((_, bytes)) = read_document(&*self.store, &key, manifest::LIMIT).await? else { return Ok(None) };
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|error| WorkError::Inconsistent(format!("{key} is not a manifest: {error}")))?;
         if manifest.recording_id != job.id || manifest.generation != job.generation() {

@@ -7,6 +7,7 @@ use caselock_domain::{
     time::whole_seconds,
 };
 use caselock_store::{Crc64Nvme, ErrorKind, Part, oldest_version};
+use futures::TryStreamExt;
 
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
@@ -72,7 +73,6 @@ impl Worker {
 
     /// The checksum of what the store gives back, where it keeps none.
     async fn read_crc(&self, key: &str, version: &str) -> Result<Crc64Nvme, WorkError> {
-        use futures::TryStreamExt;
         let mut chunks = self.store.read(key, version, 0).await?;
         let mut crc = Crc64Nvme::of(b"");
         while let Some(chunk) = chunks.try_next().await? {

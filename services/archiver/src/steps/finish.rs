@@ -7,7 +7,7 @@ use caselock_domain::{
     object_key,
     receipt::{Envelope, PAYLOAD_TYPE, ReceiptPayload},
 };
-use caselock_store::{Crc64Nvme, Created, NewObject, create};
+use caselock_store::{Crc64Nvme, Created, Lock, NewObject, create, ensure_locked};
 
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
@@ -18,7 +18,8 @@ impl Worker {
         let opened = job.opened()?;
         let completed = job.now()?.completion().ok_or_else(|| WorkError::Inconsistent("not complete".into()))?.clone();
         let key = object_key::original(&opened.bureau, job.id, job.generation());
-        self.lock(&key, &completed.version, &completed).await?;
+        let lock = Lock { until: Some(completed.lock_until), hold: completed.legal_hold };
+        ensure_locked(&*self.store, &key, &completed.version, lock).await?;
 
         let manifest = self.write_manifest(job, &key, &completed)?;
         let manifest_key = object_key::manifest(&opened.bureau, job.id, job.generation());
@@ -29,12 +30,12 @@ impl Worker {
             .into();
         match create(&*self.store, &manifest_key, &new, bytes).await? {
             Created::New(version) => {
-                self.lock(&manifest_key, &version, &completed).await?;
+                ensure_locked(&*self.store, &manifest_key, &version, lock).await?;
                 self.record_receipt(job, &manifest).await
             }
             Created::Existing(version) => {
                 // Written before a crash, or by another archiver, perhaps with another key: what stands there counts.
-                self.lock(&manifest_key, &version, &completed).await?;
+                ensure_locked(&*self.store, &manifest_key, &version, lock).await?;
                 let there = self.manifest(job).await?;
                 let there = there.ok_or_else(|| WorkError::NotYet(format!("{manifest_key} is not readable yet")))?;
                 if (there.version != completed.version) || there.blake3 != manifest.blake3 {
@@ -44,28 +45,6 @@ impl Worker {
                 self.record_receipt(job, &there).await
             }
         }
-    }
-
-    /// Sets lock and hold where they are less than they must be, and reads both back. Never an earlier date than is there,
-    /// never a hold lifted.
-    async fn lock(&self, key: &str, version: &str, completed: &Completed) -> Result<(), WorkError> {
-        let is_locked = |lock: caselock_store::Lock| lock.until.is_some_and(|date| date >= completed.lock_until);
-        let is_held = |lock: caselock_store::Lock| lock.hold || !completed.legal_hold;
-        let before = self.store.lock(key, version).await?;
-        if !is_locked(before) {
-            self.store.set_retention(key, version, completed.lock_until).await?;
-        }
-        if !is_held(before) {
-            self.store.set_hold(key, version, true).await?;
-        }
-        let after = self.store.lock(key, version).await?;
-        if is_locked(after) && is_held(after) {
-            return Ok(());
-        }
-        Err(WorkError::NotYet(format!(
-            "{key} must be locked until {} with hold {}; read back was {after:?}",
-            completed.lock_until, completed.legal_hold
-        )))
     }
 
     fn write_manifest(&self, job: &Job, key: &str, completed: &Completed) -> Result<Manifest, WorkError> {

@@ -9,17 +9,15 @@ mod part;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use caselock_domain::{
     event::RecordingEvent,
     fact::{Fact, FactKey, Nonce, Opened, Subject},
     id::RecordingId,
-    partition,
     receipt::ReceiptSigner,
     state::{GenerationFacts, RecordingFacts},
     time::Clock,
 };
-use caselock_log::{Log, Offset, Record, Topic};
+use caselock_log::{Log, Offset, append_fact, publish};
 use caselock_store::Store;
 use jiff::Timestamp;
 
@@ -85,30 +83,24 @@ impl Job {
 impl Worker {
     /// Does a step, repeating it until it is done or fails for good.
     pub async fn run(&self, step: Step, job: &Job) -> Result<Outcome, WorkError> {
-        let m = &self.metrics;
         match step {
             Step::Wait => Ok(Outcome::default()),
-            Step::Claim => until_done("claim", m, || self.claim(job)).await,
-            Step::Complete => until_done("complete", m, || self.complete(job)).await,
-            Step::Finish => until_done("finish", m, || self.finish(job)).await,
-            Step::Announce => until_done("announce", m, || self.announce(job)).await,
-            Step::Reset(reason) => until_done("reset", m, || self.reset(job, reason)).await,
-            Step::AnnounceReset => until_done("announce-reset", m, || self.announce_reset(job)).await,
-            Step::Abandon(reason) => until_done("abandon", m, || self.abandon(job, reason)).await,
-            Step::AnnounceAbandoned => until_done("announce-abandoned", m, || self.announce_abandoned(job)).await,
-            Step::DropLosers => until_done("drop-losers", m, || self.drop_losers(job)).await,
-            Step::Forget => until_done("forget", m, || self.forget(job)).await,
+            Step::Claim => until_done("claim", || self.claim(job)).await,
+            Step::Complete => until_done("complete", || self.complete(job)).await,
+            Step::Finish => until_done("finish", || self.finish(job)).await,
+            Step::Announce => until_done("announce", || self.announce(job)).await,
+            Step::Reset(reason) => until_done("reset", || self.reset(job, reason)).await,
+            Step::AnnounceReset => until_done("announce-reset", || self.announce_reset(job)).await,
+            Step::Abandon(reason) => until_done("abandon", || self.abandon(job, reason)).await,
+            Step::AnnounceAbandoned => until_done("announce-abandoned", || self.announce_abandoned(job)).await,
+            Step::DropLosers => until_done("drop-losers", || self.drop_losers(job)).await,
+            Step::Forget => until_done("forget", || self.forget(job)).await,
         }
     }
 
     /// Appends a fact, or with `None` its tombstone.
     async fn record(&self, key: &FactKey, fact: Option<Fact>) -> Result<Offset, WorkError> {
-        let partition = partition::of(key.recording, self.log.partitions(Topic::Uploads));
-        let record = match fact {
-            Some(fact) => Record::new(key.encode(), fact.encode()).header("cl-schema", "1"),
-            None => Record::tombstone(key.encode()),
-        };
-        Ok(self.log.append(Topic::Uploads, partition, record).await?)
+        Ok(append_fact(&*self.log, key, fact.as_ref()).await?)
     }
 
     /// Appends a fact of the job's generation; the outcome waits for it.
@@ -129,11 +121,7 @@ impl Worker {
 
     /// Publishes an event about the job's recording, as of the time of the fact it reports.
     async fn publish(&self, job: &Job, event: &RecordingEvent, at: Timestamp) -> Result<(), WorkError> {
-        let record = event.record(&job.opened()?.bureau, job.id, job.generation(), at);
-        let headers = record.headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
-        let record = Record { key: record.key, headers, payload: Some(record.payload) };
-        let partition = partition::of(job.id, self.log.partitions(Topic::Events));
-        self.log.append(Topic::Events, partition, record).await?;
+        publish(&*self.log, event, &job.opened()?.bureau, job.id, job.generation(), at).await?;
         Ok(())
     }
 }

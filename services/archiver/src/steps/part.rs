@@ -4,9 +4,8 @@ use caselock_domain::{
     digest::segment_digest,
     fact::{Fact, FactKey, PartStored, Subject},
     footage::SegmentRef,
-    partition,
 };
-use caselock_log::{Entry, Offset, Record, Topic};
+use caselock_log::{Entry, Offset, Topic, append_dead_letter};
 use caselock_store::{Crc64Nvme, ErrorKind};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -47,7 +46,7 @@ impl Worker {
         };
         let crc = Crc64Nvme::of(&bytes);
         let length = bytes.len() as u32;
-        let put = until_done("part", &self.metrics, || async {
+        let put = until_done("part", || async {
             Ok(self.store.put_part(key, multipart_id, index + 1, bytes.clone(), crc).await?)
         });
         let etag = match put.await {
@@ -66,7 +65,7 @@ impl Worker {
             PartStored { length, etag, crc64nvme: crc.0, multipart_id: multipart_id.to_owned(), root: digest.root };
         let key = FactKey { recording, generation, subject: Subject::PartStored(index, digest.value) };
         let record = || async { self.record(&key, Some(Fact::PartStored(part.clone()))).await };
-        let offset = until_done("part-fact", &self.metrics, record).await?;
+        let offset = until_done("part-fact", record).await?;
         self.metrics.parts.add(1, &[]);
         self.metrics.part_bytes.add(u64::from(length), &[]);
         Ok(PartOutcome::Stored(offset + 1))
@@ -76,21 +75,7 @@ impl Worker {
     pub async fn dead_letter(&self, entry: &Entry, reason: &'static str) -> Result<(), WorkError> {
         self.metrics.dead_letter(reason);
         tracing::error!(reason, partition = entry.partition, offset = entry.offset, "a dead letter");
-        let headers = entry.record.headers.clone();
-        let record = Record { key: entry.record.key.clone(), headers, payload: Some(reason.into()) }
-            .header("cl-reason", reason)
-            .header("cl-topic", Topic::Footage.name())
-            .header("cl-partition", entry.partition.to_string())
-            .header("cl-offset", entry.offset.to_string());
-        let hash = partition_of_key(&record.key, self.log.partitions(Topic::DeadLetters));
-        let append = || async { Ok(self.log.append(Topic::DeadLetters, hash, record.clone()).await?) };
-        until_done("dead-letter", &self.metrics, append).await?;
-        Ok(())
+        let append = || async { Ok(append_dead_letter(&*self.log, Topic::Footage, entry, reason, "").await?) };
+        until_done("dead-letter", append).await
     }
-}
-
-/// The partition of a recording's id as text; 0 for a key that is none.
-fn partition_of_key(key: &[u8], count: u32) -> u32 {
-    let id = std::str::from_utf8(key).ok().and_then(|text| text.parse().ok());
-    id.map_or(0, |id| partition::of(id, count))
 }

@@ -13,6 +13,9 @@ use crate::{
 /// The manifest's media type.
 pub const MEDIA_TYPE: &str = "application/vnd.caselock.manifest.v1+json";
 
+/// A manifest is never larger than this: 10,000 segments of 64 hex digits, and the metadata.
+pub const LIMIT: usize = 4 << 20;
+
 /// `manifest.json`: created once, under the original's lock, never rewritten. Additive within v1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {

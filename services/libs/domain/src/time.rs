@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+pub use jiff::Timestamp;
 
 /// A clock. Rules never read one of their own, so that they can be tested on any date.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

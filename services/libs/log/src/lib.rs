@@ -5,7 +5,9 @@
 
 mod error;
 mod group;
+mod head;
 mod record;
+mod records;
 mod topic;
 
 pub mod contract;
@@ -18,7 +20,9 @@ use tokio::sync::mpsc;
 
 pub use error::LogError;
 pub use group::{Assignment, Commits, Control, Delivered, Member};
+pub use head::Head;
 pub use record::{Entry, Followed, Record};
+pub use records::{append_dead_letter, append_fact, publish};
 pub use topic::{Cleanup, Topic};
 
 /// A position in a partition. The first record's is 0; they only grow.

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod config;
 pub mod health;
+pub mod retry;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use caselock_log::Offset;
+use crate::Offset;
 
 /// The contiguous head of finished work: everything before it is done, and may be committed.
 #[derive(Debug)]

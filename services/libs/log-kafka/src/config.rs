@@ -1,0 +1,77 @@
+use std::collections::BTreeMap;
+
+use caselock_log::Topic;
+use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
+
+/// How to reach the brokers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KafkaConfig {
+    /// `host:port`, several parted by commas.
+    pub brokers: String,
+    /// What topic names begin with, before `caselock.`; for clusters shared with others.
+    pub topic_prefix: String,
+    /// Whether the cluster is one node on purpose: then one replica is enough. Not for production.
+    pub single_node: bool,
+    /// Milliseconds after which a member that is not heard of loses its partitions.
+    pub session_timeout_ms: u32,
+    /// Further properties of librdkafka: TLS, SASL.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            brokers: "127.0.0.1:9092".into(),
+            topic_prefix: String::new(),
+            single_node: false,
+            session_timeout_ms: 15_000,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaConfig {
+    /// The topic's name on this cluster.
+    pub fn topic(&self, topic: Topic) -> String {
+        format!("{}{}", self.topic_prefix, topic.name())
+    }
+
+    /// The group's name on this cluster.
+    pub fn group(&self, group: &str) -> String {
+        format!("{}{group}", self.topic_prefix)
+    }
+
+    /// What every client has.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "caselock")
+            // A broker that comes back is used soon.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.keepalive.enable", "true");
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config
+    }
+
+    /// What every consumer has. Large messages stall with librdkafka's own `fetch.queue.backoff.ms` of a second.
+    pub(crate) fn consumer(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("fetch.queue.backoff.ms", "20")
+            .set("fetch.wait.max.ms", "100")
+            .set("queued.max.messages.kbytes", "65536")
+            .set("fetch.message.max.bytes", "18874368")
+            .set("fetch.max.bytes", "67108864")
+            .set("receive.message.max.bytes", "100000000");
+        config
+    }
+}

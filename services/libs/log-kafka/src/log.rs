@@ -1,0 +1,155 @@
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use caselock_log::{Follower, Log, LogError, Member, Offset, Record, Topic};
+use rdkafka::{
+    TopicPartitionList,
+    admin::AdminOptions,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
+    topic_partition_list,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    KafkaConfig,
+    error::convert,
+    follow, group,
+    producer::Producer,
+    topics::{self, Admin},
+};
+
+const ASK: Duration = Duration::from_secs(10);
+const QUEUE: usize = 64;
+
+/// The log on Kafka.
+pub struct KafkaLog {
+    config: KafkaConfig,
+    producer: Producer,
+    admin: Admin,
+    /// Asks about partitions.
+    asker: Arc<BaseConsumer>,
+    /// Ask groups' coordinators.
+    group_askers: Mutex<HashMap<String, Arc<BaseConsumer>>>,
+    partitions: HashMap<Topic, u32>,
+}
+
+impl KafkaLog {
+    /// Connects, and finds out how many partitions each topic has. An error if one is missing.
+    pub async fn open(config: &KafkaConfig) -> Result<Arc<Self>, LogError> {
+        let unavailable = |e: rdkafka::error::KafkaError| LogError::Unavailable(e.to_string());
+        let asker = Arc::new(asker(config, "caselock-asker").map_err(unavailable)?);
+        let mut partitions = HashMap::new();
+        for topic in Topic::ALL {
+            let (asker, name) = (asker.clone(), config.topic(topic));
+            let metadata = blocking(topic, 0, move || asker.fetch_metadata(Some(&name), ASK)).await?;
+            let found = metadata.topics().first().filter(|t| t.error().is_none()).map_or(0, |t| t.partitions().len());
+            if found == 0 {
+                let problem = format!("{} is not there: it must be made first", config.topic(topic));
+                return Err(LogError::Misconfigured { topic, problem });
+            }
+            partitions.insert(topic, found as u32);
+        }
+        Ok(Arc::new(Self {
+            producer: Producer::new(config).map_err(unavailable)?,
+            admin: config.client().create().map_err(unavailable)?,
+            config: config.clone(),
+            asker,
+            group_askers: Mutex::default(),
+            partitions,
+        }))
+    }
+
+    fn group_asker(&self, group: &str) -> KafkaResult<Arc<BaseConsumer>> {
+        let mut askers = self.group_askers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asker) = askers.get(group) {
+            return Ok(asker.clone());
+        }
+        let new = Arc::new(asker(&self.config, group)?);
+        askers.insert(group.to_owned(), new.clone());
+        Ok(new)
+    }
+}
+
+fn asker(config: &KafkaConfig, group: &str) -> KafkaResult<BaseConsumer> {
+    config.consumer().set("group.id", config.group(group)).create()
+}
+
+/// Runs a blocking call of librdkafka off the async threads.
+async fn blocking<T: Send + 'static>(
+    topic: Topic,
+    partition: u32,
+    call: impl FnOnce() -> KafkaResult<T> + Send + 'static,
+) -> Result<T, LogError> {
+    let called = tokio::task::spawn_blocking(call).await.map_err(|e| LogError::Unavailable(e.to_string()))?;
+    called.map_err(|e| convert(topic, partition, &e))
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    fn partitions(&self, topic: Topic) -> u32 {
+        // Every topic was found at the opening.
+        self.partitions.get(&topic).copied().unwrap_or(1)
+    }
+
+    async fn append(&self, topic: Topic, partition: u32, record: Record) -> Result<Offset, LogError> {
+        self.producer.append(topic, partition, record).await
+    }
+
+    async fn bounds(&self, topic: Topic, partition: u32) -> Result<Range<Offset>, LogError> {
+        let (asker, name) = (self.asker.clone(), self.config.topic(topic));
+        let ask = move || asker.fetch_watermarks(&name, partition as i32, ASK);
+        let (start, end) = blocking(topic, partition, ask).await?;
+        Ok(start as u64..end as u64)
+    }
+
+    async fn follow(&self, topic: Topic, from: Vec<(u32, Offset)>) -> Result<Follower, LogError> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let config = self.config.clone();
+        blocking(topic, 0, move || follow::start(&config, topic, &from, sender)).await?;
+        Ok(receiver)
+    }
+
+    async fn join(&self, group: &str, topic: Topic) -> Result<Member, LogError> {
+        let (config, group) = (self.config.clone(), group.to_owned());
+        blocking(topic, 0, move || group::join(&config, &group, topic)).await
+    }
+
+    async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<Offset>, LogError> {
+        let asker = self.group_asker(group).map_err(|e| convert(topic, partition, &e))?;
+        let name = self.config.topic(topic);
+        let ask = move || {
+            let mut wanted = TopicPartitionList::new();
+            wanted.add_partition(&name, partition as i32);
+            asker.committed_offsets(wanted, ASK)
+        };
+        let committed = blocking(topic, partition, ask).await?;
+        Ok(committed.elements().first().and_then(|element| match element.offset() {
+            topic_partition_list::Offset::Offset(offset) => Some(offset as u64),
+            _ => None,
+        }))
+    }
+
+    async fn delete_before(&self, topic: Topic, partition: u32, offset: Offset) -> Result<(), LogError> {
+        let bounds = self.bounds(topic, partition).await?;
+        if offset <= bounds.start {
+            return Ok(());
+        }
+        let mut before = TopicPartitionList::new();
+        let end = topic_partition_list::Offset::Offset(offset.min(bounds.end) as i64);
+        let fail = |e: &rdkafka::error::KafkaError| convert(topic, partition, e);
+        before.add_partition_offset(&self.config.topic(topic), partition as i32, end).map_err(|e| fail(&e))?;
+        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
+        let deleted = self.admin.delete_records(&before, &options).await.map_err(|e| fail(&e))?;
+        deleted.elements().first().map_or(Ok(()), |element| element.error().map_err(|e| fail(&e)))
+    }
+
+    async fn check(&self, topic: Topic) -> Result<(), LogError> {
+        topics::check(&self.admin, &self.config, topic).await
+    }
+}

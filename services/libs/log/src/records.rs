@@ -1,0 +1,59 @@
+//! What every service writes in the same way: facts, events, dead letters.
+
+use bytes::Bytes;
+use caselock_domain::{
+    event::RecordingEvent,
+    fact::{Fact, FactKey},
+    id::{BureauId, RecordingId},
+    partition,
+    time::Timestamp,
+};
+
+use crate::{Entry, Log, LogError, Offset, Record, Topic};
+
+/// Appends a fact to `uploads`, or with `None` its tombstone. Durable when it returns.
+pub async fn append_fact(log: &dyn Log, key: &FactKey, fact: Option<&Fact>) -> Result<Offset, LogError> {
+    let partition = partition::of(key.recording, log.partitions(Topic::Uploads));
+    let record = match fact {
+        Some(fact) => Record::new(key.encode(), fact.encode()).header("cl-schema", "1"),
+        None => Record::tombstone(key.encode()),
+    };
+    log.append(Topic::Uploads, partition, record).await
+}
+
+/// Publishes an event, as of the time of the fact it reports. Repeating it repeats its id.
+pub async fn publish(
+    log: &dyn Log,
+    event: &RecordingEvent,
+    bureau: &BureauId,
+    recording: RecordingId,
+    generation: u32,
+    at: Timestamp,
+) -> Result<(), LogError> {
+    let record = event.record(bureau, recording, generation, at);
+    let headers = record.headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
+    let record = Record { key: record.key, headers, payload: Some(record.payload) };
+    log.append(Topic::Events, partition::of(recording, log.partitions(Topic::Events)), record).await?;
+    Ok(())
+}
+
+/// Notes what could not be done with a record, and why: its key and headers, where it lay, never its bytes.
+pub async fn append_dead_letter(
+    log: &dyn Log,
+    source: Topic,
+    entry: &Entry,
+    reason: &str,
+    detail: &str,
+) -> Result<(), LogError> {
+    let payload = Some(Bytes::copy_from_slice(detail.as_bytes()));
+    let record = Record { key: entry.record.key.clone(), headers: entry.record.headers.clone(), payload }
+        .header("cl-reason", reason.to_owned())
+        .header("cl-topic", source.name())
+        .header("cl-partition", entry.partition.to_string())
+        .header("cl-offset", entry.offset.to_string());
+    // Keys are recordings' ids as text; what has another key goes to the first partition.
+    let id = std::str::from_utf8(&record.key).ok().and_then(|text| text.parse().ok());
+    let partition = id.map_or(0, |id| partition::of(id, log.partitions(Topic::DeadLetters)));
+    log.append(Topic::DeadLetters, partition, record).await?;
+    Ok(())
+}
