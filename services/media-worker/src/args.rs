@@ -81,21 +81,14 @@ impl Output {
 
 /// Reads the arguments and takes over the descriptors they name.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command> {
-    let mut arguments = arguments.map(|argument| {
-        argument
-            .into_string()
-            .map_err(|bad| anyhow::anyhow!("argument {bad:?} is not UTF-8"))
-    });
+    let mut arguments = arguments
+        .map(|argument| argument.into_string().map_err(|bad| anyhow::anyhow!("argument {bad:?} is not UTF-8")));
     let mut check = false;
     let mut kind = None;
     let mut outputs = Vec::new();
     let mut limits = Limits::default();
     while let Some(flag) = arguments.next().transpose()? {
-        let mut value = || {
-            arguments
-                .next()
-                .with_context(|| format!("{flag} wants a value"))?
-        };
+        let mut value = || arguments.next().with_context(|| format!("{flag} wants a value"))?;
         match flag.as_str() {
             "--check-sandbox" => check = true,
             "--kind" => kind = Some(parse_kind(&value()?)?),
@@ -109,10 +102,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command> {
         return Ok(Command::CheckSandbox(limits));
     }
     let kind = kind.context("--kind is missing")?;
-    let job = Job {
-        input: take_stdin()?,
-        outputs: take_outputs(kind, &outputs)?,
-    };
+    let job = Job { input: take_stdin()?, outputs: take_outputs(kind, &outputs)? };
     Ok(Command::Derive(job, limits))
 }
 
@@ -126,15 +116,11 @@ fn parse_kind(name: &str) -> Result<Kind> {
 }
 
 fn parse_number(text: &str) -> Result<u64> {
-    text.parse()
-        .with_context(|| format!("{text:?} is not a number"))
+    text.parse().with_context(|| format!("{text:?} is not a number"))
 }
 
 fn take_stdin() -> Result<SharedFile> {
-    let descriptor = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .context("duplicate fd 0")?;
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned().context("duplicate fd 0")?;
     ensure_regular(descriptor.as_fd()).context("fd 0")?;
     Ok(SharedFile::new(descriptor))
 }
@@ -145,21 +131,12 @@ fn take_outputs(kind: Kind, arguments: &[String]) -> Result<BTreeMap<Output, Sha
     for argument in arguments {
         let (name, number) = argument.split_once('=').context("--out wants NAME=FD")?;
         let output = Output::parse(kind, name)?;
-        let number: RawFd = number
-            .parse()
-            .with_context(|| format!("{number:?} is no descriptor"))?;
-        ensure!(
-            number > 2 && !taken.contains(&number),
-            "descriptor {number} can't be an output"
-        );
+        let number: RawFd = number.parse().with_context(|| format!("{number:?} is no descriptor"))?;
+        ensure!(number > 2 && !taken.contains(&number), "descriptor {number} can't be an output");
         taken.push(number);
         let file = take(number).with_context(|| format!("output {argument:?}"))?;
-        file.clear()
-            .with_context(|| format!("empty output {argument:?}"))?;
-        ensure!(
-            outputs.insert(output, file).is_none(),
-            "output {name:?} is given twice"
-        );
+        file.clear().with_context(|| format!("empty output {argument:?}"))?;
+        ensure!(outputs.insert(output, file).is_none(), "output {name:?} is given twice");
     }
     Ok(outputs)
 }
@@ -174,9 +151,6 @@ fn take(number: RawFd) -> Result<SharedFile> {
 
 fn ensure_regular(descriptor: BorrowedFd<'_>) -> Result<()> {
     let status = fstat(descriptor).context("not an open descriptor")?;
-    ensure!(
-        FileType::from_raw_mode(status.st_mode) == FileType::RegularFile,
-        "not a regular file"
-    );
+    ensure!(FileType::from_raw_mode(status.st_mode) == FileType::RegularFile, "not a regular file");
     Ok(())
 }

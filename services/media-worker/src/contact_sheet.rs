@@ -15,10 +15,7 @@ use crate::source::Source;
 
 const COLUMNS: u32 = 4;
 const ROWS: u32 = 4;
-const LARGEST_TILE: Size = Size {
-    width: 320,
-    height: 1280,
-};
+const LARGEST_TILE: Size = Size { width: 320, height: 1280 };
 
 /// Writes the contact sheet of a recording of this length.
 pub fn make(
@@ -30,10 +27,7 @@ pub fn make(
     let mut keyframes = Keyframes::open(source)?;
     let tile = keyframes.displayed().fit(LARGEST_TILE).even();
     let mut filter = PictureFilter::new(keyframes.orientation(), tile, Use::Still);
-    let mut sheet = blank(Size {
-        width: tile.width * COLUMNS,
-        height: tile.height * ROWS,
-    });
+    let mut sheet = blank(Size { width: tile.width * COLUMNS, height: tile.height * ROWS });
     let count = COLUMNS * ROWS;
     let mut filled = 0;
     let mut last_keyframe = None;
@@ -42,21 +36,14 @@ pub fn make(
         let Some(picture) = picture_at(&mut keyframes, moment, &mut last_keyframe)? else {
             continue;
         };
-        paste(
-            &filter.apply(picture)?,
-            &mut sheet,
-            index % COLUMNS,
-            index / COLUMNS,
-        );
+        paste(&filter.apply(picture)?, &mut sheet, index % COLUMNS, index / COLUMNS);
         filled += 1;
     }
     if filled == 0 {
         return Err(Failure::new(Reason::Unreadable, "no picture can be decoded").into());
     }
     if filled < count {
-        warnings.push(format!(
-            "contact-sheet: {filled} of {count} moments could be decoded"
-        ));
+        warnings.push(format!("contact-sheet: {filled} of {count} moments could be decoded"));
     }
     jpeg::write(&mut sheet, output)
 }

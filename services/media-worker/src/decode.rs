@@ -42,30 +42,21 @@ pub fn find_stream(input: &Input, kind: Type) -> Option<Stream<'_>> {
             && !stream.disposition().contains(Disposition::ATTACHED_PIC)
             && decoder::find(parameters.id()).is_some()
             && (kind != Type::Video || (shape.width > 0 && shape.height > 0))
-            && (kind != Type::Audio
-                || (shape.sample_rate > 0 && CHANNELS.contains(&shape.channels)))
+            && (kind != Type::Audio || (shape.sample_rate > 0 && CHANNELS.contains(&shape.channels)))
     })
 }
 
 /// Why [`find_stream`] found none.
 pub fn no_stream(input: &Input, kind: Type) -> anyhow::Error {
     let name = format!("{kind:?}").to_lowercase();
-    let unread = input
-        .streams()
-        .find(|stream| stream.parameters().medium() == kind);
+    let unread = input.streams().find(|stream| stream.parameters().medium() == kind);
     let Some(stream) = unread else {
         return Failure::new(Reason::Unsupported, format!("no {name} track")).into();
     };
     let codec = stream.parameters().id();
     match decoder::find(codec) {
-        Some(_) => Failure::new(
-            Reason::Unreadable,
-            format!("the {name} track has no usable data"),
-        ),
-        None => Failure::new(
-            Reason::Unsupported,
-            format!("no decoder for {}", codec.name()),
-        ),
+        Some(_) => Failure::new(Reason::Unreadable, format!("the {name} track has no usable data")),
+        None => Failure::new(Reason::Unsupported, format!("no decoder for {}", codec.name())),
     }
     .into()
 }
@@ -84,22 +75,13 @@ impl Decoding {
         let mut context = codec::Context::from_parameters(parameters)?;
         if threads > 1 {
             let kind = threading::Type::Frame;
-            context.set_threading(threading::Config {
-                kind,
-                count: threads,
-                ..Default::default()
-            });
+            context.set_threading(threading::Config { kind, count: threads, ..Default::default() });
         }
         let mut decoder = context.decoder();
         decoder.set_packet_time_base(stream.time_base());
         let name = codec.name().to_owned();
-        let decoder = decoder
-            .open_as(codec)
-            .with_context(|| format!("open decoder {name}"))?;
-        Ok(Self {
-            decoder,
-            damaged: 0,
-        })
+        let decoder = decoder.open_as(codec).with_context(|| format!("open decoder {name}"))?;
+        Ok(Self { decoder, damaged: 0 })
     }
 
     /// Gives the decoder a packet, or the end of the stream. Take all frames after each.
@@ -115,12 +97,7 @@ impl Decoding {
     pub fn take(&mut self, frame: &mut Frame) -> Result<bool> {
         for _ in 0..MAX_DAMAGED_FRAMES {
             match self.decoder.receive_frame(frame) {
-                Err(
-                    ffmpeg::Error::Eof
-                    | ffmpeg::Error::Other {
-                        errno: libc::EAGAIN,
-                    },
-                ) => {
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: libc::EAGAIN }) => {
                     return Ok(false);
                 }
                 taken => {

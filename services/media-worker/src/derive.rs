@@ -38,12 +38,7 @@ pub fn run(job: &Job, sandbox: SandboxReport) -> Result<Report> {
         return Err(failures.swap_remove(0));
     }
     warnings.extend(failures.iter().map(|error| format!("{error:#}")));
-    Ok(Report {
-        probe,
-        outputs,
-        sandbox,
-        warnings,
-    })
+    Ok(Report { probe, outputs, sandbox, warnings })
 }
 
 fn make(
@@ -55,14 +50,10 @@ fn make(
 ) -> Result<Derivative> {
     match output {
         Output::Poster => poster::make(source, file),
-        Output::ContactSheet => {
-            contact_sheet::make(source, duration(source, probe)?, file, warnings)
-        }
+        Output::ContactSheet => contact_sheet::make(source, duration(source, probe)?, file, warnings),
         Output::Waveform => waveform::make(source, file),
         Output::Preview => preview::make(source, probe, file),
-        Output::Proxy { video } => {
-            proxy::make(source, probe.duration_seconds, video, file, warnings)
-        }
+        Output::Proxy { video } => proxy::make(source, probe.duration_seconds, video, file, warnings),
     }
 }
 
@@ -75,10 +66,7 @@ fn duration(source: &Source, probe: &Probe) -> Result<f64> {
     let time_bases: Vec<Rational> = input.streams().map(|stream| stream.time_base()).collect();
     let mut last = 0.0_f64;
     while let Some(packet) = read_packet(&mut input)? {
-        let time_base = time_bases
-            .get(packet.stream())
-            .copied()
-            .map_or(0.0, f64::from);
+        let time_base = time_bases.get(packet.stream()).copied().map_or(0.0, f64::from);
         last = last.max(packet.pts().unwrap_or(0) as f64 * time_base);
     }
     Ok(last)

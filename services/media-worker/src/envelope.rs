@@ -18,12 +18,7 @@ pub struct Envelope {
 impl Envelope {
     /// An empty envelope.
     pub fn new(columns: usize) -> Self {
-        Self {
-            columns,
-            stretch: 1,
-            filled: 0,
-            peaks: Vec::new(),
-        }
+        Self { columns, stretch: 1, filled: 0, peaks: Vec::new() }
     }
 
     /// Adds the next samples.
@@ -50,11 +45,7 @@ impl Envelope {
         let column = |index: usize| {
             let first = index * count / self.columns;
             let end = ((index + 1) * count / self.columns).max(first + 1);
-            self.peaks[first..end]
-                .iter()
-                .copied()
-                .reduce(merge)
-                .unwrap_or(SILENCE)
+            self.peaks[first..end].iter().copied().reduce(merge).unwrap_or(SILENCE)
         };
         Some((0..self.columns).map(column).collect())
     }
@@ -63,11 +54,7 @@ impl Envelope {
         if self.peaks.len() < 2 * self.columns {
             return;
         }
-        self.peaks = self
-            .peaks
-            .chunks(2)
-            .filter_map(|two| two.iter().copied().reduce(merge))
-            .collect();
+        self.peaks = self.peaks.chunks(2).filter_map(|two| two.iter().copied().reduce(merge)).collect();
         self.stretch *= 2;
     }
 }
@@ -92,10 +79,7 @@ mod tests {
             assert_eq!(columns.len(), 100);
             let high = columns.iter().position(|peak| peak.1 == 1000).unwrap();
             let low = columns.iter().position(|peak| peak.0 == -2000).unwrap();
-            assert!(
-                (24..=26).contains(&high) && (49..=51).contains(&low),
-                "{high} {low} of {length}"
-            );
+            assert!((24..=26).contains(&high) && (49..=51).contains(&low), "{high} {low} of {length}");
         }
     }
 

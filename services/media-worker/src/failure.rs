@@ -30,10 +30,7 @@ pub struct Failure {
 impl Failure {
     /// A failure for `reason`, explained by `detail`.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }
 
@@ -47,22 +44,15 @@ impl std::error::Error for Failure {}
 
 /// The reason behind `error`: as stated by a [`Failure`], else judged by FFmpeg's own error.
 pub fn reason_of(error: &anyhow::Error) -> Reason {
-    let stated = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>());
+    let stated = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
     if let Some(failure) = stated {
         return failure.reason;
     }
-    match error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<ffmpeg::Error>())
-    {
+    match error.chain().find_map(|cause| cause.downcast_ref::<ffmpeg::Error>()) {
         Some(ffmpeg::Error::InvalidData | ffmpeg::Error::Eof) => Reason::Unreadable,
         Some(ffmpeg::Error::DecoderNotFound | ffmpeg::Error::PatchWelcome) => Reason::Unsupported,
         // The memory limit is the same for every attempt, so trying again is of no use.
-        Some(ffmpeg::Error::Other {
-            errno: libc::ENOMEM,
-        }) => Reason::Unsupported,
+        Some(ffmpeg::Error::Other { errno: libc::ENOMEM }) => Reason::Unsupported,
         _ => Reason::Internal,
     }
 }

@@ -27,23 +27,13 @@ pub fn entries(dictionary: &DictionaryRef<'_>) -> Vec<(String, String)> {
     let mut entry: *const sys::AVDictionaryEntry = ptr::null();
     loop {
         // SAFETY: the dictionary lives as long as its reference, and isn't changed meanwhile.
-        entry = unsafe {
-            sys::av_dict_get(
-                dictionary.as_ptr(),
-                c"".as_ptr(),
-                entry,
-                sys::AV_DICT_IGNORE_SUFFIX,
-            )
-        };
+        entry = unsafe { sys::av_dict_get(dictionary.as_ptr(), c"".as_ptr(), entry, sys::AV_DICT_IGNORE_SUFFIX) };
         if entry.is_null() {
             return entries;
         }
         // SAFETY: an entry's key and value are terminated strings owned by the dictionary.
         let text = unsafe { (CStr::from_ptr((*entry).key), CStr::from_ptr((*entry).value)) };
-        entries.push((
-            text.0.to_string_lossy().into(),
-            text.1.to_string_lossy().into(),
-        ));
+        entries.push((text.0.to_string_lossy().into(), text.1.to_string_lossy().into()));
     }
 }
 
@@ -108,11 +98,8 @@ pub fn stream_shape(input: &Input, stream: &Stream<'_>) -> StreamShape {
     // SAFETY: the stream belongs to the context, and both are alive; guessing only reads them.
     unsafe {
         let parameters = (*stream.as_ptr()).codecpar;
-        let aspect = sys::av_guess_sample_aspect_ratio(
-            input.as_ptr().cast_mut(),
-            stream.as_ptr().cast_mut(),
-            ptr::null_mut(),
-        );
+        let aspect =
+            sys::av_guess_sample_aspect_ratio(input.as_ptr().cast_mut(), stream.as_ptr().cast_mut(), ptr::null_mut());
         StreamShape {
             width: positive((*parameters).width),
             height: positive((*parameters).height),
@@ -153,10 +140,7 @@ impl RereadableOutput {
         let writer = StreamIo::from_write_seek(file.reopened())?;
         let mut output = ffmpeg::format::output_to_stream(writer, None, Some(container))
             .with_context(|| format!("create the {container} muxer"))?;
-        let reread = Box::into_raw(Box::new(Reread {
-            file: file.clone(),
-            reader: None,
-        }));
+        let reread = Box::into_raw(Box::new(Reread { file: file.clone(), reader: None }));
         // SAFETY: the context is alive, and these are its fields for this very purpose; `reread`
         // outlives it (see `Drop`).
         unsafe {
@@ -221,10 +205,7 @@ unsafe extern "C" fn open_again(
 }
 
 /// libavformat's `io_close2`, for what [`open_again`] opened.
-unsafe extern "C" fn close_again(
-    context: *mut sys::AVFormatContext,
-    _opened: *mut sys::AVIOContext,
-) -> c_int {
+unsafe extern "C" fn close_again(context: *mut sys::AVFormatContext, _opened: *mut sys::AVIOContext) -> c_int {
     // SAFETY: as in `open_again`.
     if let Some(reread) = unsafe { (*context).opaque.cast::<Reread>().as_mut() } {
         reread.reader = None;

@@ -28,18 +28,12 @@ pub struct SharedFile {
 impl SharedFile {
     /// Takes over a descriptor of a regular file.
     pub fn new(descriptor: OwnedFd) -> Self {
-        Self {
-            file: Arc::new(File::from(descriptor)),
-            position: 0,
-        }
+        Self { file: Arc::new(File::from(descriptor)), position: 0 }
     }
 
     /// Another view of the same file, at its beginning.
     pub fn reopened(&self) -> Self {
-        Self {
-            file: Arc::clone(&self.file),
-            position: 0,
-        }
+        Self { file: Arc::clone(&self.file), position: 0 }
     }
 
     /// The file's size now. Asks by seeking: the sandbox has no `stat`.
@@ -56,9 +50,7 @@ impl SharedFile {
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.position);
-        let count = read
-            .inspect_err(|error| eprintln!("read: {error}"))
-            .map_err(unmistakable)?;
+        let count = read.inspect_err(|error| eprintln!("read: {error}")).map_err(unmistakable)?;
         self.position += count as u64;
         Ok(count)
     }

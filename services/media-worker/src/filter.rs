@@ -47,19 +47,9 @@ impl PictureFilter {
             _ => self.build(shape)?,
         };
         let (_, graph) = self.graph.insert((shape, graph));
-        graph
-            .get("in")
-            .context("find the source")?
-            .source()
-            .add(&picture)
-            .context("filter")?;
+        graph.get("in").context("find the source")?.source().add(&picture).context("filter")?;
         let mut filtered = frame::Video::empty();
-        graph
-            .get("out")
-            .context("find the sink")?
-            .sink()
-            .frame(&mut filtered)
-            .context("filter")?;
+        graph.get("out").context("find the sink")?.sink().frame(&mut filtered).context("filter")?;
         // A decoded picture's type would be taken by the encoder as a wish.
         filtered.set_kind(picture::Type::None);
         Ok(filtered)
@@ -88,21 +78,11 @@ impl SoundFilter {
     /// A filter from a stream's time base to `format`, the arguments of `aformat`; into frames of
     /// `frame_samples`, if given. Timestamps leave it in samples.
     pub fn new(format: &'static str, time_base: Rational, frame_samples: Option<u32>) -> Self {
-        Self {
-            format,
-            time_base,
-            frame_samples,
-            graph: None,
-            begun: false,
-        }
+        Self { format, time_base, frame_samples, graph: None, begun: false }
     }
 
     /// Takes decoded sound and hands on what is ready.
-    pub fn push(
-        &mut self,
-        mut sound: frame::Audio,
-        emit: &mut impl FnMut(frame::Audio) -> Result<()>,
-    ) -> Result<()> {
+    pub fn push(&mut self, mut sound: frame::Audio, emit: &mut impl FnMut(frame::Audio) -> Result<()>) -> Result<()> {
         if sound.channel_layout().is_empty() {
             sound.set_channel_layout(ChannelLayout::default(sound.channels().into()));
         }
@@ -113,12 +93,7 @@ impl SoundFilter {
             self.begun = true;
         }
         if let Some((_, graph)) = &mut self.graph {
-            graph
-                .get("in")
-                .context("find the source")?
-                .source()
-                .add(&sound)
-                .context("filter")?;
+            graph.get("in").context("find the source")?.source().add(&sound).context("filter")?;
             drain(graph, emit)?;
         }
         Ok(())
@@ -129,12 +104,7 @@ impl SoundFilter {
         let Some((_, mut graph)) = self.graph.take() else {
             return Ok(());
         };
-        graph
-            .get("in")
-            .context("find the source")?
-            .source()
-            .flush()
-            .context("end the filter")?;
+        graph.get("in").context("find the source")?.source().flush().context("end the filter")?;
         drain(&mut graph, emit)
     }
 
@@ -150,11 +120,7 @@ impl SoundFilter {
         let chain = format!("aresample=async=1{start},aformat={}", self.format);
         let mut graph = connect(("abuffer", &source), &chain, "abuffersink")?;
         if let Some(samples) = self.frame_samples {
-            graph
-                .get("out")
-                .context("find the sink")?
-                .sink()
-                .set_frame_size(samples);
+            graph.get("out").context("find the sink")?.sink().set_frame_size(samples);
         }
         Ok(graph)
     }
@@ -174,16 +140,10 @@ fn connect(source: (&str, &str), chain: &str, sink: &str) -> Result<Graph> {
     let find = |name: &str| filter::find(name).with_context(|| format!("find filter {name}"));
     let mut graph = Graph::new();
     ffi::use_one_thread(&mut graph);
-    graph
-        .add(&find(source.0)?, "in", source.1)
-        .with_context(|| format!("filter {source:?}"))?;
-    graph
-        .add(&find(sink)?, "out", "")
-        .with_context(|| format!("filter {sink}"))?;
+    graph.add(&find(source.0)?, "in", source.1).with_context(|| format!("filter {source:?}"))?;
+    graph.add(&find(sink)?, "out", "").with_context(|| format!("filter {sink}"))?;
     let connected = graph.output("in", 0)?.input("out", 0)?.parse(chain);
     connected.with_context(|| format!("filter {chain}"))?;
-    graph
-        .validate()
-        .with_context(|| format!("filter {chain}"))?;
+    graph.validate().with_context(|| format!("filter {chain}"))?;
     Ok(graph)
 }

@@ -24,15 +24,9 @@ impl Size {
         // Beyond this the stated aspect is nonsense, and no encoder takes the picture.
         let width = width.clamp(1, 16_384) as u32;
         if orientation.swaps_sides() {
-            return Size {
-                width: self.height,
-                height: width,
-            };
+            return Size { width: self.height, height: width };
         }
-        Size {
-            width,
-            height: self.height,
-        }
+        Size { width, height: self.height }
     }
 
     /// The largest size of the same shape within the bounds, never larger than this one.
@@ -48,18 +42,12 @@ impl Size {
         } else {
             ((width * most_height + height / 2) / height, most_height)
         };
-        Size {
-            width: width.max(1) as u32,
-            height: height.max(1) as u32,
-        }
+        Size { width: width.max(1) as u32, height: height.max(1) as u32 }
     }
 
     /// Rounded down to even sides, which 4:2:0 video needs.
     pub fn even(self) -> Size {
-        Size {
-            width: (self.width & !1).max(2),
-            height: (self.height & !1).max(2),
-        }
+        Size { width: (self.width & !1).max(2), height: (self.height & !1).max(2) }
     }
 }
 
@@ -89,18 +77,9 @@ mod tests {
     #[test]
     fn wide_pixels_widen_before_the_turn() {
         let upright = Orientation::default();
-        assert_eq!(
-            size(720, 576).displayed(Rational(16, 15), upright),
-            size(768, 576)
-        );
-        assert_eq!(
-            size(720, 576).displayed(Rational(0, 1), upright),
-            size(720, 576)
-        );
+        assert_eq!(size(720, 576).displayed(Rational(16, 15), upright), size(768, 576));
+        assert_eq!(size(720, 576).displayed(Rational(0, 1), upright), size(720, 576));
         let turned = Orientation::from_exif(6);
-        assert_eq!(
-            size(720, 576).displayed(Rational(16, 15), turned),
-            size(576, 768)
-        );
+        assert_eq!(size(720, 576).displayed(Rational(16, 15), turned), size(576, 768));
     }
 }

@@ -35,13 +35,9 @@ impl Keyframes {
     /// Opens the recording's first video track.
     pub fn open(source: &Source) -> Result<Self> {
         let input = source.open()?;
-        let stream =
-            find_stream(&input, Type::Video).ok_or_else(|| no_stream(&input, Type::Video))?;
+        let stream = find_stream(&input, Type::Video).ok_or_else(|| no_stream(&input, Type::Video))?;
         let shape = ffi::stream_shape(&input, &stream);
-        let coded = Size {
-            width: shape.width,
-            height: shape.height,
-        };
+        let coded = Size { width: shape.width, height: shape.height };
         let orientation = Orientation::of_stream(&stream);
         Ok(Self {
             stream: stream.index(),
@@ -67,15 +63,9 @@ impl Keyframes {
 
     /// The last keyframe at or before a moment; or, where there is no index, one near it.
     pub fn keyframe_at(&mut self, seconds: f64) -> Result<Option<Packet>> {
-        let steps = if is_plain_stream(&self.input) {
-            STEPS_BACK
-        } else {
-            &[0.0]
-        };
+        let steps = if is_plain_stream(&self.input) { STEPS_BACK } else { &[0.0] };
         for back in steps {
-            let moment = self
-                .start
-                .saturating_add(((seconds - back) * MICROSECONDS) as i64);
+            let moment = self.start.saturating_add(((seconds - back) * MICROSECONDS) as i64);
             if self.input.seek(moment, ..moment).is_ok()
                 && let Some(packet) = self.next_keyframe()?
             {
@@ -121,9 +111,7 @@ impl Keyframes {
             self.decoding.feed(next.as_ref())?;
             let mut picture = frame::Video::empty();
             while self.decoding.take(&mut picture)? {
-                let at = picture
-                    .timestamp()
-                    .map(|ticks| ticks as f64 * f64::from(self.time_base));
+                let at = picture.timestamp().map(|ticks| ticks as f64 * f64::from(self.time_base));
                 last = Some(std::mem::replace(&mut picture, frame::Video::empty()));
                 if at.is_some_and(|at| at >= moment) {
                     return Ok(last);
@@ -133,11 +121,7 @@ impl Keyframes {
                 return Ok(last);
             }
             self.budget = self.budget.saturating_sub(1);
-            next = if self.budget > 0 {
-                self.next_packet()?
-            } else {
-                None
-            };
+            next = if self.budget > 0 { self.next_packet()? } else { None };
         }
     }
 

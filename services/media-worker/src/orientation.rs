@@ -27,12 +27,8 @@ impl Orientation {
 
     /// A track's orientation.
     pub fn of_stream(stream: &Stream<'_>) -> Self {
-        let matrix = stream
-            .side_data()
-            .find(|data| data.kind() == PacketSideData::DisplayMatrix);
-        matrix
-            .map(|data| Self::from_matrix(data.data()))
-            .unwrap_or_default()
+        let matrix = stream.side_data().find(|data| data.kind() == PacketSideData::DisplayMatrix);
+        matrix.map(|data| Self::from_matrix(data.data())).unwrap_or_default()
     }
 
     /// A still's orientation, from what its decoder found beside the pixels.
@@ -51,9 +47,7 @@ impl Orientation {
     fn from_matrix(bytes: &[u8]) -> Self {
         let cell = |index: usize| {
             let bytes = bytes.get(index * 4..index * 4 + 4);
-            bytes
-                .and_then(|bytes| bytes.try_into().ok())
-                .map_or(0, i32::from_ne_bytes)
+            bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes)
         };
         let (x_to_x, x_to_y, y_to_x, y_to_y) = (cell(0), cell(1), cell(3), cell(4));
         if x_to_x.unsigned_abs() >= x_to_y.unsigned_abs() {

@@ -12,10 +12,7 @@ use crate::keyframes::Keyframes;
 use crate::report::Derivative;
 use crate::source::Source;
 
-const LARGEST: Size = Size {
-    width: 4096,
-    height: 720,
-};
+const LARGEST: Size = Size { width: 4096, height: 720 };
 /// So many keyframes are looked at for one that shows something.
 const MAX_TRIES: usize = 12;
 /// Pictures whose brightness strays less than this from its mean, of 255, show nothing.
@@ -53,18 +50,8 @@ pub fn make(source: &Source, output: &SharedFile) -> Result<Derivative> {
 
 fn is_plain(picture: &frame::Video) -> bool {
     let width = picture.width() as usize;
-    let rows = || {
-        picture
-            .data(0)
-            .chunks(picture.stride(0))
-            .take(picture.height() as usize)
-    };
-    let luma = || {
-        rows()
-            .filter_map(|row| row.get(..width))
-            .flatten()
-            .map(|value| u64::from(*value))
-    };
+    let rows = || picture.data(0).chunks(picture.stride(0)).take(picture.height() as usize);
+    let luma = || rows().filter_map(|row| row.get(..width)).flatten().map(|value| u64::from(*value));
     let count = (luma().count() as u64).max(1);
     let mean = luma().sum::<u64>() / count;
     luma().map(|value| value.abs_diff(mean)).sum::<u64>() / count < PLAIN

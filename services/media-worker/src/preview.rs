@@ -14,10 +14,7 @@ use crate::orientation::Orientation;
 use crate::report::{Derivative, Probe};
 use crate::source::Source;
 
-const LARGEST: Size = Size {
-    width: 1280,
-    height: 1280,
-};
+const LARGEST: Size = Size { width: 1280, height: 1280 };
 /// What of EXIF is worth keeping; FFmpeg names its tags as EXIF does.
 const EXIF_TAGS: &[&str] = &["Make", "Model", "Software", "DateTime", "DateTimeOriginal"];
 
@@ -30,20 +27,11 @@ pub fn make(source: &Source, probe: &mut Probe, output: &SharedFile) -> Result<D
             probe.tags.insert(key, value.trim().to_owned());
         }
     }
-    if let Some(stream) = probe
-        .streams
-        .iter_mut()
-        .find(|stream| stream.kind == "video")
-    {
+    if let Some(stream) = probe.streams.iter_mut().find(|stream| stream.kind == "video") {
         stream.rotation = Some(orientation.degrees());
     }
-    let stored = Size {
-        width: picture.width(),
-        height: picture.height(),
-    };
-    let size = stored
-        .displayed(picture.aspect_ratio(), orientation)
-        .fit(LARGEST);
+    let stored = Size { width: picture.width(), height: picture.height() };
+    let size = stored.displayed(picture.aspect_ratio(), orientation).fit(LARGEST);
     let mut filter = PictureFilter::new(orientation, size, Use::Still);
     jpeg::write(&mut filter.apply(picture)?, output)
 }

@@ -31,10 +31,7 @@ pub fn read(input: &Input) -> Probe {
         bit_rate: Some(input.bit_rate()).filter(|rate| *rate > 0),
         creation_time: tags.remove("creation_time"),
         tags,
-        streams: input
-            .streams()
-            .map(|stream| read_stream(input, &stream))
-            .collect(),
+        streams: input.streams().map(|stream| read_stream(input, &stream)).collect(),
     }
 }
 
@@ -53,8 +50,7 @@ fn read_stream(input: &Input, stream: &Stream<'_>) -> StreamProbe {
         frame_rate: rate(stream.avg_frame_rate()).filter(|_| video),
         sample_rate: number(audio, shape.sample_rate),
         channels: number(audio, shape.channels),
-        duration_seconds: known(stream.duration())
-            .map(|ticks| ticks as f64 * f64::from(stream.time_base())),
+        duration_seconds: known(stream.duration()).map(|ticks| ticks as f64 * f64::from(stream.time_base())),
     }
 }
 

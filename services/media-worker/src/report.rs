@@ -97,11 +97,6 @@ struct FailureDetail {
 
 impl From<&anyhow::Error> for FailureReport {
     fn from(error: &anyhow::Error) -> Self {
-        Self {
-            error: FailureDetail {
-                reason: reason_of(error),
-                detail: format!("{error:#}"),
-            },
-        }
+        Self { error: FailureDetail { reason: reason_of(error), detail: format!("{error:#}") } }
     }
 }

@@ -117,12 +117,7 @@ pub fn is_plain_stream(input: &Input) -> bool {
 
 /// Whether `error` speaks of this machine rather than of the recording.
 pub fn is_own_fault(error: ffmpeg::Error) -> bool {
-    matches!(
-        error,
-        ffmpeg::Error::Other {
-            errno: libc::ENOMEM | READ_FAILED
-        }
-    )
+    matches!(error, ffmpeg::Error::Other { errno: libc::ENOMEM | READ_FAILED })
 }
 
 /// A demuxer's name is a list of aliases; one that matches is enough, as in libavformat.

@@ -45,19 +45,13 @@ fn listen(source: &Source) -> Result<Option<Vec<Peak>>> {
     };
     loop {
         let packet = read_packet(&mut input)?;
-        if packet
-            .as_ref()
-            .is_some_and(|packet| packet.stream() != index)
-        {
+        if packet.as_ref().is_some_and(|packet| packet.stream() != index) {
             continue;
         }
         decoding.feed(packet.as_ref())?;
         let mut sound = frame::Audio::empty();
         while decoding.take(&mut sound)? {
-            filter.push(
-                std::mem::replace(&mut sound, frame::Audio::empty()),
-                &mut hear,
-            )?;
+            filter.push(std::mem::replace(&mut sound, frame::Audio::empty()), &mut hear)?;
         }
         if packet.is_none() {
             break;

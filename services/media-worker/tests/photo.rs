@@ -19,38 +19,16 @@ fn with_exif(jpeg: &[u8], orientation: u8) -> Vec<u8> {
 #[test]
 fn exif_orientations_are_applied() {
     let bench = Bench::new();
-    let plain = bench.sample(
-        "plain.jpg",
-        &format!("-f lavfi -i color=gray:s=1600x1200,{CORNER} -frames:v 1"),
-    );
+    let plain = bench.sample("plain.jpg", &format!("-f lavfi -i color=gray:s=1600x1200,{CORNER} -frames:v 1"));
     let plain = std::fs::read(plain).unwrap();
     // Where red, and opposite of it blue, come to lie: top left, top right, bottom left, bottom right.
-    for (orientation, red) in [
-        (1, 0),
-        (2, 1),
-        (3, 3),
-        (4, 2),
-        (5, 0),
-        (6, 1),
-        (7, 3),
-        (8, 2),
-    ] {
-        let input = bench.write(
-            &format!("exif{orientation}.jpg"),
-            &with_exif(&plain, orientation),
-        );
+    for (orientation, red) in [(1, 0), (2, 1), (3, 3), (4, 2), (5, 0), (6, 1), (7, 3), (8, 2)] {
+        let input = bench.write(&format!("exif{orientation}.jpg"), &with_exif(&plain, orientation));
         let run = bench.run("photo", &input, &["preview"]).expect_success();
-        let size = if orientation < 5 {
-            (1280, 960)
-        } else {
-            (960, 1280)
-        };
+        let size = if orientation < 5 { (1280, 960) } else { (960, 1280) };
         assert_eq!(run.size("preview"), size, "{orientation}");
         let shown = colours(&run.output("preview"), 2, 2);
-        assert!(
-            is_red(shown[red]) && is_blue(shown[3 - red]),
-            "{orientation}: {shown:?}"
-        );
+        assert!(is_red(shown[red]) && is_blue(shown[3 - red]), "{orientation}: {shown:?}");
         assert_eq!(run.at("/probe/tags/Make"), "Maker");
     }
 }
@@ -58,18 +36,8 @@ fn exif_orientations_are_applied() {
 #[test]
 fn stills_of_many_formats_are_not_enlarged() {
     let bench = Bench::new();
-    for name in [
-        "small.png",
-        "small.bmp",
-        "small.webp",
-        "small.tiff",
-        "small.gif",
-        "small.jpg",
-    ] {
-        let input = bench.sample(
-            name,
-            &format!("-f lavfi -i testsrc=s=321x241,{CORNER} -frames:v 1"),
-        );
+    for name in ["small.png", "small.bmp", "small.webp", "small.tiff", "small.gif", "small.jpg"] {
+        let input = bench.sample(name, &format!("-f lavfi -i testsrc=s=321x241,{CORNER} -frames:v 1"));
         let run = bench.run("photo", &input, &["preview"]).expect_success();
         assert_eq!(run.size("preview"), (321, 241), "{name}");
         assert!(is_red(colours(&run.output("preview"), 2, 2)[0]), "{name}");
@@ -89,8 +57,5 @@ fn a_damaged_still_is_unreadable() {
     let bench = Bench::new();
     let whole = bench.sample("whole.png", "-f lavfi -i testsrc2=s=640x480 -frames:v 1");
     let part = bench.truncate(&whole, "part.png", 0.01);
-    assert_eq!(
-        bench.run("photo", &part, &["preview"]).reason(),
-        "UNREADABLE"
-    );
+    assert_eq!(bench.run("photo", &part, &["preview"]).reason(), "UNREADABLE");
 }

@@ -16,14 +16,9 @@ const ALL: &[&str] = &["poster", "contact-sheet", "proxy"];
 #[test]
 fn text_nothing_and_noise_are_not_media() {
     let bench = Bench::new();
-    let noise: Vec<u8> = (0..200_000_u32)
-        .map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect();
+    let noise: Vec<u8> = (0..200_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for (name, content) in [
-        (
-            "text.mp4",
-            b"Dear diary, this is no film.\n".repeat(300).as_slice(),
-        ),
+        ("text.mp4", b"Dear diary, this is no film.\n".repeat(300).as_slice()),
         ("empty.mp4", b""),
         ("short.mp4", b"a"),
         ("noise.mp4", &noise),
@@ -42,10 +37,7 @@ fn playlists_are_refused_and_nothing_is_fetched() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let local = bench.sample(
-        "local.ts",
-        "-f lavfi -i testsrc2=s=320x240:d=2 -c:v libx264",
-    );
+    let local = bench.sample("local.ts", "-f lavfi -i testsrc2=s=320x240:d=2 -c:v libx264");
     let targets = [
         "/etc/hostname".to_owned(),
         local.display().to_string(),
@@ -55,9 +47,7 @@ fn playlists_are_refused_and_nothing_is_fetched() {
     ];
     for (index, target) in targets.iter().enumerate() {
         let playlists = [
-            format!(
-                "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{target}\n#EXT-X-ENDLIST\n"
-            ),
+            format!("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{target}\n#EXT-X-ENDLIST\n"),
             format!("ffconcat version 1.0\nfile '{target}'\n"),
             format!(
                 "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nm=video {port} RTP/AVP 96\na=control:{target}\n"
@@ -80,10 +70,7 @@ fn playlists_are_refused_and_nothing_is_fetched() {
 #[test]
 fn a_recording_without_its_index_is_unreadable() {
     let bench = Bench::new();
-    let whole = bench.sample(
-        "whole.mp4",
-        "-f lavfi -i testsrc2=s=320x240:d=4 -c:v libx264",
-    );
+    let whole = bench.sample("whole.mp4", "-f lavfi -i testsrc2=s=320x240:d=4 -c:v libx264");
     let part = bench.truncate(&whole, "part.mp4", 0.5);
     assert_eq!(bench.run("video", &part, ALL).reason(), "UNREADABLE");
 }
@@ -91,10 +78,7 @@ fn a_recording_without_its_index_is_unreadable() {
 #[test]
 fn a_recording_of_only_damage_is_unreadable() {
     let bench = Bench::new();
-    let whole = bench.sample(
-        "whole.mp4",
-        "-f lavfi -i testsrc2=s=320x240:d=4 -c:v libx264 -movflags faststart",
-    );
+    let whole = bench.sample("whole.mp4", "-f lavfi -i testsrc2=s=320x240:d=4 -c:v libx264 -movflags faststart");
     let mut content = std::fs::read(whole).unwrap();
     let data = content.windows(4).position(|name| name == b"mdat").unwrap() + 4;
     content[data..].fill(0);
@@ -106,78 +90,39 @@ fn a_recording_of_only_damage_is_unreadable() {
 fn no_pictures_in_a_photo_is_unsupported() {
     let bench = Bench::new();
     let input = bench.sample("sound.wav", "-f lavfi -i sine=duration=2");
-    assert_eq!(
-        bench.run("photo", &input, &["preview"]).reason(),
-        "UNSUPPORTED"
-    );
+    assert_eq!(bench.run("photo", &input, &["preview"]).reason(), "UNSUPPORTED");
 }
 
 #[test]
 fn tags_in_other_encodings_do_no_harm() {
     let bench = Bench::new();
-    let input = bench.sample(
-        "tagged.avi",
-        "-f lavfi -i testsrc2=s=320x240:d=1 -c:v mjpeg -metadata title=ABCDEFGH",
-    );
+    let input = bench.sample("tagged.avi", "-f lavfi -i testsrc2=s=320x240:d=1 -c:v mjpeg -metadata title=ABCDEFGH");
     let mut content = std::fs::read(input).unwrap();
-    let title = content
-        .windows(8)
-        .position(|text| text == b"ABCDEFGH")
-        .unwrap();
+    let title = content.windows(8).position(|text| text == b"ABCDEFGH").unwrap();
     content[title..title + 8].copy_from_slice(b"\xd6\xb4\xb7\xa8\xbc\xc7\xc2\xbc");
     let input = bench.write("gbk.avi", &content);
     let run = bench.run("video", &input, &["poster"]).expect_success();
-    assert!(
-        run.at("/probe/tags/title")
-            .as_str()
-            .unwrap()
-            .contains('\u{fffd}')
-    );
+    assert!(run.at("/probe/tags/title").as_str().unwrap().contains('\u{fffd}'));
 }
 
 #[test]
 fn memory_is_limited() {
     let bench = Bench::new();
     let input = bench.sample("large.png", "-f lavfi -i testsrc2=s=6000x4000 -frames:v 1");
-    let run = bench.run_with(
-        "photo",
-        &input,
-        &["preview"],
-        &["--max-memory", "200000000"],
-    );
+    let run = bench.run_with("photo", &input, &["preview"], &["--max-memory", "200000000"]);
     assert_eq!(run.reason(), "UNSUPPORTED", "{}", run.report);
-    assert!(
-        run.at("/error/detail").as_str().unwrap().contains("memory"),
-        "{}",
-        run.report
-    );
+    assert!(run.at("/error/detail").as_str().unwrap().contains("memory"), "{}", run.report);
 }
 
 #[test]
 fn processor_time_is_limited() {
     let bench = Bench::new();
-    let input = bench.sample(
-        "film.mp4",
-        "-f lavfi -i testsrc2=s=1280x720:r=25:d=60 -c:v libx264 -preset ultrafast",
-    );
+    let input = bench.sample("film.mp4", "-f lavfi -i testsrc2=s=1280x720:r=25:d=60 -c:v libx264 -preset ultrafast");
     let output = File::create(bench.path("proxy")).unwrap();
     let mut command = Command::new(WORKER);
-    command.args([
-        "--kind",
-        "video",
-        "--out",
-        "proxy=10",
-        "--max-cpu-seconds",
-        "1",
-    ]);
-    let mapping = FdMapping {
-        parent_fd: output.into(),
-        child_fd: 10,
-    };
-    command
-        .fd_mappings(vec![mapping])
-        .unwrap()
-        .stdin(File::open(input).unwrap());
+    command.args(["--kind", "video", "--out", "proxy=10", "--max-cpu-seconds", "1"]);
+    let mapping = FdMapping { parent_fd: output.into(), child_fd: 10 };
+    command.fd_mappings(vec![mapping]).unwrap().stdin(File::open(input).unwrap());
     assert_eq!(command.status().unwrap().signal(), Some(libc::SIGXCPU));
 }
 
@@ -186,28 +131,15 @@ fn an_original_that_cannot_be_read_is_internal() {
     let bench = Bench::new();
     let path = bench.write("unread.mp4", b"whatever");
     let unread = File::options().write(true).open(path).unwrap();
-    let ended = Command::new(WORKER)
-        .args(["--kind", "video"])
-        .stdin(unread)
-        .output()
-        .unwrap();
+    let ended = Command::new(WORKER).args(["--kind", "video"]).stdin(unread).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     assert_eq!(report["error"]["reason"], "INTERNAL", "{report}");
 }
 
 #[test]
 fn wrong_arguments_are_internal() {
-    for arguments in [
-        &["--kind", "film"][..],
-        &["--kind", "photo", "--out", "preview=77"],
-        &["--what"],
-        &[],
-    ] {
-        let ended = Command::new(WORKER)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+    for arguments in [&["--kind", "film"][..], &["--kind", "photo", "--out", "preview=77"], &["--what"], &[]] {
+        let ended = Command::new(WORKER).args(arguments).stdin(Stdio::null()).output().unwrap();
         assert_eq!(ended.status.code(), Some(1));
         let report: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
         assert_eq!(report["error"]["reason"], "INTERNAL", "{report}");
@@ -217,13 +149,7 @@ fn wrong_arguments_are_internal() {
 #[test]
 fn the_sandbox_can_be_asked_for() {
     let asked = Command::new(WORKER)
-        .args([
-            "--check-sandbox",
-            "--max-memory",
-            "1000000000",
-            "--max-cpu-seconds",
-            "60",
-        ])
+        .args(["--check-sandbox", "--max-memory", "1000000000", "--max-cpu-seconds", "60"])
         .output()
         .unwrap();
     assert_eq!(asked.status.code(), Some(0));

@@ -19,19 +19,12 @@ fn every_sound_becomes_aac_at_one_rate() {
         ("surround.wav", "-ac 6 -c:a pcm_s24le"),
         ("voice.wma", "-c:a wmav2"),
     ] {
-        let input = bench.sample(
-            name,
-            &format!("-f lavfi -i sine=frequency=300:duration=8 {codec}"),
-        );
+        let input = bench.sample(name, &format!("-f lavfi -i sine=frequency=300:duration=8 {codec}"));
         let run = bench.run("audio", &input, OUTPUTS).expect_success();
         let proxy = run.check_proxy(8.0);
         let audio = stream(&proxy, "audio").unwrap();
         assert_eq!(number(&audio["sample_rate"]), 48_000.0, "{name}");
-        let channels = if name.starts_with("mono") || codec.starts_with("-c") {
-            1
-        } else {
-            2
-        };
+        let channels = if name.starts_with("mono") || codec.starts_with("-c") { 1 } else { 2 };
         assert_eq!(audio["channels"], channels, "{name}");
         assert_eq!(run.size("waveform"), (1280, 240));
         assert_eq!(run.warnings(), Vec::<String>::new(), "{name}");
@@ -54,10 +47,8 @@ fn waveform_is_loud_where_the_sound_is() {
 #[test]
 fn sound_of_a_video_can_be_had_alone() {
     let bench = Bench::new();
-    let input = bench.sample(
-        "film.mp4",
-        "-f lavfi -i testsrc2=s=320x240:d=3 -f lavfi -i sine=duration=3 -c:v libx264 -c:a aac",
-    );
+    let input = bench
+        .sample("film.mp4", "-f lavfi -i testsrc2=s=320x240:d=3 -f lavfi -i sine=duration=3 -c:v libx264 -c:a aac");
     let run = bench.run("audio", &input, OUTPUTS).expect_success();
     assert!(stream(&run.check_proxy(3.0), "video").is_none());
 }
@@ -65,9 +56,6 @@ fn sound_of_a_video_can_be_had_alone() {
 #[test]
 fn video_without_sound_is_unsupported_as_audio() {
     let bench = Bench::new();
-    let input = bench.sample(
-        "silent.mp4",
-        "-f lavfi -i testsrc2=s=320x240:d=3 -c:v libx264",
-    );
+    let input = bench.sample("silent.mp4", "-f lavfi -i testsrc2=s=320x240:d=3 -c:v libx264");
     assert_eq!(bench.run("audio", &input, OUTPUTS).reason(), "UNSUPPORTED");
 }

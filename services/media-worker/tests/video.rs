@@ -34,13 +34,8 @@ fn turned_h264_mp4_becomes_upright() {
     let proxy = run.check_proxy(6.0);
     assert!(stream(&proxy, "audio").is_some());
     for output in ["poster", "proxy"] {
-        let [_, top_right, bottom_left, _] = colours(&run.output(output), 2, 2)[..] else {
-            panic!()
-        };
-        assert!(
-            is_red(top_right) && is_blue(bottom_left),
-            "{output}: {top_right:?} {bottom_left:?}"
-        );
+        let [_, top_right, bottom_left, _] = colours(&run.output(output), 2, 2)[..] else { panic!() };
+        assert!(is_red(top_right) && is_blue(bottom_left), "{output}: {top_right:?} {bottom_left:?}");
     }
     assert!(is_red(colours(&run.output("contact-sheet"), 8, 8)[1]));
 }
@@ -50,26 +45,15 @@ fn every_quarter_turn_lands_where_it_should() {
     let bench = Bench::new();
     bench.sample(
         "upright.mp4",
-        &format!(
-            "-f lavfi -i color=gray:s=320x240:r=10:d=1,{CORNER} -c:v libx264 -pix_fmt yuv420p"
-        ),
+        &format!("-f lavfi -i color=gray:s=320x240:r=10:d=1,{CORNER} -c:v libx264 -pix_fmt yuv420p"),
     );
     // What this version of ffmpeg calls `rotate` turns the other way round.
     for (degrees, red) in [(270, 1), (180, 3), (90, 2)] {
-        let turned = bench.sample(
-            "turned.mp4",
-            &format!("-i @upright.mp4 -c copy -metadata:s:v rotate={degrees}"),
-        );
+        let turned = bench.sample("turned.mp4", &format!("-i @upright.mp4 -c copy -metadata:s:v rotate={degrees}"));
         let run = bench.run("video", &turned, &["poster"]).expect_success();
         let shown = colours(&run.output("poster"), 2, 2);
-        assert!(
-            is_red(shown[red]) && is_blue(shown[3 - red]),
-            "{degrees}: {shown:?}"
-        );
-        assert!(
-            is_red(colours(&turned, 2, 2)[red]),
-            "ffmpeg's own opinion of {degrees}"
-        );
+        assert!(is_red(shown[red]) && is_blue(shown[3 - red]), "{degrees}: {shown:?}");
+        assert!(is_red(colours(&turned, 2, 2)[red]), "ffmpeg's own opinion of {degrees}");
     }
 }
 
@@ -110,12 +94,7 @@ fn joined_transport_streams_play_through_the_leap() {
         );
         std::fs::read(bench.sample(name, &sample)).unwrap()
     };
-    let joined = [
-        part("one.ts", 0),
-        part("two.ts", 9000),
-        part("three.ts", 3000),
-    ]
-    .concat();
+    let joined = [part("one.ts", 0), part("two.ts", 9000), part("three.ts", 3000)].concat();
     let joined = bench.write("joined.ts", &joined);
     let run = bench.run("video", &joined, &["proxy"]).expect_success();
     run.check_proxy(12.0);
@@ -149,23 +128,15 @@ fn odd_size_and_variable_rate_keep_their_times() {
     let (original, proxy) = (times(&input), times(&run.output("proxy")));
     assert_eq!(original.len(), proxy.len());
     for (original, proxy) in original.iter().zip(&proxy) {
-        assert!(
-            (original - proxy).abs() < 0.002,
-            "{original} became {proxy}"
-        );
+        assert!((original - proxy).abs() < 0.002, "{original} became {proxy}");
     }
 }
 
 #[test]
 fn wide_pixels_become_square() {
     let bench = Bench::new();
-    let input = bench.sample(
-        "dv.mpg",
-        "-f lavfi -i testsrc2=s=720x576:r=25:d=3,setsar=16/15 -c:v mpeg2video -q:v 4",
-    );
-    let run = bench
-        .run("video", &input, &["proxy", "poster"])
-        .expect_success();
+    let input = bench.sample("dv.mpg", "-f lavfi -i testsrc2=s=720x576:r=25:d=3,setsar=16/15 -c:v mpeg2video -q:v 4");
+    let run = bench.run("video", &input, &["proxy", "poster"]).expect_success();
     assert_eq!(run.size("proxy"), (768, 576));
     assert_eq!(run.at("/probe/container"), "mpeg");
     run.check_proxy(3.0);
@@ -174,10 +145,7 @@ fn wide_pixels_become_square() {
 #[test]
 fn silent_video_and_pictureless_video_both_have_a_proxy() {
     let bench = Bench::new();
-    let silent = bench.sample(
-        "silent.mp4",
-        "-f lavfi -i testsrc2=s=320x240:r=25:d=3 -c:v libx264",
-    );
+    let silent = bench.sample("silent.mp4", "-f lavfi -i testsrc2=s=320x240:r=25:d=3 -c:v libx264");
     let run = bench.run("video", &silent, &["proxy"]).expect_success();
     assert!(stream(&run.check_proxy(3.0), "audio").is_none());
     let heard = bench.sample("heard.mp4", &format!("{TONE} -c:a aac"));
@@ -204,14 +172,9 @@ fn sound_that_begins_late_stays_late() {
 fn the_last_of_several_cover_pictures_is_not_the_video() {
     let bench = Bench::new();
     bench.sample("cover.png", "-f lavfi -i color=red:s=64x64 -frames:v 1");
-    bench.sample(
-        "plain.mp4",
-        "-f lavfi -i testsrc2=s=320x240:r=25:d=2 -c:v libx264",
-    );
-    let input = bench.sample(
-        "covered.mp4",
-        "-i @cover.png -i @plain.mp4 -map 0 -map 1 -c copy -disposition:v:0 attached_pic",
-    );
+    bench.sample("plain.mp4", "-f lavfi -i testsrc2=s=320x240:r=25:d=2 -c:v libx264");
+    let input =
+        bench.sample("covered.mp4", "-i @cover.png -i @plain.mp4 -map 0 -map 1 -c copy -disposition:v:0 attached_pic");
     let run = bench.run("video", &input, &["proxy"]).expect_success();
     assert_eq!(run.size("proxy"), (320, 240));
 }
@@ -236,7 +199,10 @@ fn truncated_video_gives_what_is_left_and_says_so() {
 #[test]
 fn damage_in_the_middle_is_survived() {
     let bench = Bench::new();
-    let whole = bench.sample("whole.ts", &format!("-f lavfi -i testsrc2=s=640x360:r=25:d=6 {TONE} -c:v libx264 -preset ultrafast -g 25 -c:a aac"));
+    let whole = bench.sample(
+        "whole.ts",
+        &format!("-f lavfi -i testsrc2=s=640x360:r=25:d=6 {TONE} -c:v libx264 -preset ultrafast -g 25 -c:a aac"),
+    );
     let mut content = std::fs::read(whole).unwrap();
     let (third, length) = (content.len() / 3, content.len());
     for (index, byte) in content[third..third + length / 10].iter_mut().enumerate() {
@@ -256,24 +222,16 @@ fn tiles_differ_with_one_keyframe_or_many() {
             &format!("gop{gop}.mp4"),
             &format!("-f lavfi -i testsrc2=s=640x360:r=25:d=16 -c:v libx264 -preset ultrafast -g {gop} -keyint_min {gop} -sc_threshold 0"),
         );
-        let run = bench
-            .run("video", &input, &["contact-sheet"])
-            .expect_success();
+        let run = bench.run("video", &input, &["contact-sheet"]).expect_success();
         assert_eq!(run.warnings(), Vec::<String>::new());
         assert_eq!(run.size("contact-sheet"), (1280, 720));
         let rows = colours(&run.output("contact-sheet"), 64, 64);
         let tile = |index: usize| -> Vec<[u8; 3]> {
             let (column, row) = (index % 4 * 16, index / 4 * 16);
-            (0..16)
-                .flat_map(|line| rows[(row + line) * 64 + column..][..16].to_vec())
-                .collect()
+            (0..16).flat_map(|line| rows[(row + line) * 64 + column..][..16].to_vec()).collect()
         };
         for index in 1..16 {
-            assert_ne!(
-                tile(index - 1),
-                tile(index),
-                "tile {index} with keyframes every {gop}"
-            );
+            assert_ne!(tile(index - 1), tile(index), "tile {index} with keyframes every {gop}");
         }
     }
 }
@@ -281,25 +239,12 @@ fn tiles_differ_with_one_keyframe_or_many() {
 #[test]
 fn poster_passes_over_black() {
     let bench = Bench::new();
-    bench.sample(
-        "black.ts",
-        "-f lavfi -i color=black:s=320x240:r=25:d=2 -c:v libx264 -g 25",
-    );
-    bench.sample(
-        "shown.ts",
-        "-f lavfi -i testsrc2=s=320x240:r=25:d=2 -c:v libx264 -g 25",
-    );
-    let list = format!(
-        "file '{}'\nfile '{}'\n",
-        bench.path("black.ts").display(),
-        bench.path("shown.ts").display()
-    );
+    bench.sample("black.ts", "-f lavfi -i color=black:s=320x240:r=25:d=2 -c:v libx264 -g 25");
+    bench.sample("shown.ts", "-f lavfi -i testsrc2=s=320x240:r=25:d=2 -c:v libx264 -g 25");
+    let list = format!("file '{}'\nfile '{}'\n", bench.path("black.ts").display(), bench.path("shown.ts").display());
     bench.write("list", list.as_bytes());
     let input = bench.sample("both.mp4", "-f concat -safe 0 -i @list -c copy");
     let run = bench.run("video", &input, &["poster"]).expect_success();
-    let brightest = colours(&run.output("poster"), 8, 8)
-        .into_iter()
-        .flatten()
-        .max();
+    let brightest = colours(&run.output("poster"), 8, 8).into_iter().flatten().max();
     assert!(brightest > Some(100), "{brightest:?}");
 }

@@ -1,5 +1,7 @@
 //! All of Caselock in one process: the same services as in production, on a log in one file and objects in a directory.
 
+mod show;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -7,9 +9,15 @@ use caselock_archiver::{ArchiverConfig, ArchiverContext};
 use caselock_domain::time::system_clock;
 use caselock_gateway::{GatewayConfig, GatewayContext};
 use caselock_log::embedded::EmbeddedLog;
-use caselock_runtime::{Flags, admin, admin::AdminConfig, health::Health, shutdown, telemetry};
+use caselock_media::{MediaConfig, MediaContext};
+use caselock_runtime::{
+    Flags,
+    admin::AdminConfig,
+    service::{self, Running},
+    telemetry::TelemetryConfig,
+};
 use caselock_store::fs::FsStore;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +27,14 @@ use tokio_util::sync::CancellationToken;
 struct Arguments {
     #[command(flatten)]
     flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows what lies in the store: a table of the recordings, with their locks and their files.
+    Show(show::Show),
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -27,8 +43,9 @@ struct Config {
     standalone: StandaloneConfig,
     gateway: GatewayConfig,
     archiver: ArchiverConfig,
+    media: MediaConfig,
     admin: AdminConfig,
-    telemetry: telemetry::TelemetryConfig,
+    telemetry: TelemetryConfig,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,47 +61,47 @@ impl Default for StandaloneConfig {
     }
 }
 
+caselock_runtime::common_config!(Config);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let config: Config = arguments.flags.load()?;
-    if arguments.flags.check_config {
-        return Ok(());
+    match arguments.command {
+        None => service::run("caselock-standalone", &arguments.flags, serve).await,
+        Some(Command::Show(show)) => show::run(&show),
     }
-    let telemetry = telemetry::start("caselock-standalone", &config.telemetry)?;
-    let stop = shutdown::on_signal()?;
-    let served = serve(config, &telemetry, stop).await;
-    telemetry.finish();
-    served
 }
 
-async fn serve(config: Config, telemetry: &telemetry::Telemetry, stop: CancellationToken) -> anyhow::Result<()> {
+async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
+    let Running { health, stop } = running;
     let data = &config.standalone.data;
     std::fs::create_dir_all(data).with_context(|| format!("create {}", data.display()))?;
     let (clock, nonce) = (system_clock(), rand::random::<[u8; 16]> as fn() -> _);
     let log = EmbeddedLog::open(&data.join("log.redb")).context("open the log")?;
     let store = FsStore::open(data.join("store"), clock.clone()).context("open the store")?;
-    let health = Health::default();
-    let admin = admin::serve(&config.admin, health.clone(), telemetry.metrics.clone(), stop.clone()).await?;
-    // The archiver goes on until the gateway has drained: what is acknowledged last is still worked on.
-    let archiver_stop = CancellationToken::new();
+    // Archiver and media go on until the gateway has drained: what is acknowledged last is still worked on.
+    let work_stop = CancellationToken::new();
     let archiver = caselock_archiver::start(
         config.archiver,
         ArchiverContext {
             log: log.clone(),
-            store,
+            store: store.clone(),
             clock: clock.clone(),
             nonce,
             health: health.clone(),
-            stop: archiver_stop.clone(),
+            stop: work_stop.clone(),
         },
     )
     .await?;
+    let context =
+        MediaContext { log: log.clone(), store, clock: clock.clone(), health: health.clone(), stop: work_stop.clone() };
+    let media = caselock_media::start(config.media, context).await?;
     let context = GatewayContext { log, clock, nonce, health, stop };
     let gateway = caselock_gateway::start(config.gateway, context).await?;
-    tracing::info!(gateway = %gateway.address, %admin, data = %data.display(), "serving");
+    tracing::info!(gateway = %gateway.address, data = %data.display(), "serving");
     let served = gateway.stopped().await;
-    archiver_stop.cancel();
+    work_stop.cancel();
     archiver.stopped().await?;
+    media.stopped().await?;
     served
 }

@@ -61,8 +61,7 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
         .create_with_context(callbacks)?;
     consumer.subscribe(&[&name])?;
     let consumer = Arc::new(consumer);
-    let commits =
-        Arc::new(KafkaCommits { consumer: Arc::downgrade(&consumer), epoch: epoch.clone(), topic, name });
+    let commits = Arc::new(KafkaCommits { consumer: Arc::downgrade(&consumer), epoch: epoch.clone(), topic, name });
     let polling = Polling { consumer, control, entries, epoch, topic, waiting: VecDeque::new(), paused: false };
     std::thread::Builder::new()
         .name("log-member".into())
@@ -131,9 +130,10 @@ impl Polling {
     }
 
     fn set_paused(&mut self, paused: bool) {
-        let changed = self.consumer.assignment().and_then(|assigned| {
-            if paused { self.consumer.pause(&assigned) } else { self.consumer.resume(&assigned) }
-        });
+        let changed = self
+            .consumer
+            .assignment()
+            .and_then(|assigned| if paused { self.consumer.pause(&assigned) } else { self.consumer.resume(&assigned) });
         match changed {
             Ok(()) => self.paused = paused,
             Err(error) => tracing::warn!(%error, paused, "can't pause or resume"),

@@ -30,9 +30,10 @@ impl Producer {
     /// Appends; returns when every in-sync replica has it.
     pub async fn append(&self, topic: Topic, partition: u32, record: Record) -> Result<Offset, LogError> {
         let name = self.config.topic(topic);
-        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(&value[..]) })
-        });
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(&value[..]) }));
         let producer = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let delivery = loop {
             let mut message = FutureRecord::<[u8], [u8]>::to(&name)

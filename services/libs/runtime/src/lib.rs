@@ -4,6 +4,7 @@ pub mod admin;
 pub mod config;
 pub mod health;
 pub mod retry;
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -3,9 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
-    config::{
-        ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeDeserializationInterceptorContextRef,
-    },
+    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeDeserializationInterceptorContextRef},
     error::BoxError,
     operation::head_object::HeadObjectOutput,
     primitives::{ByteStream, DateTime, DateTimeFormat},
@@ -212,9 +210,8 @@ impl Store for S3Store {
     async fn lock(&self, key: &str, version: &str) -> Result<Lock> {
         let head = self.head(key, version).await?;
         // GOVERNANCE can be lifted: it is no lock here.
-        let until = head
-            .object_lock_retain_until_date
-            .filter(|_| head.object_lock_mode == Some(ObjectLockMode::Compliance));
+        let until =
+            head.object_lock_retain_until_date.filter(|_| head.object_lock_mode == Some(ObjectLockMode::Compliance));
         let until = until.map(|date| Timestamp::from_second(date.secs())).transpose();
         let until = until.map_err(|e| StoreError::new(ErrorKind::Invalid, key, e))?;
         Ok(Lock { until, hold: head.object_lock_legal_hold_status == Some(ObjectLockLegalHoldStatus::On) })

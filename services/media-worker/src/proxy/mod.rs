@@ -32,31 +32,18 @@ pub fn make(
 ) -> Result<Derivative> {
     let mut input = source.open()?;
     let mut mp4 = Mp4::new(output)?;
-    let mut video = if with_video {
-        VideoTrack::open(&input, &mut mp4)?
-    } else {
-        None
-    };
+    let mut video = if with_video { VideoTrack::open(&input, &mut mp4)? } else { None };
     let mut sound = SoundTrack::open(&input, &mut mp4)?;
     if video.is_none() && sound.is_none() {
-        return Err(no_stream(
-            &input,
-            if with_video { Type::Video } else { Type::Audio },
-        ));
+        return Err(no_stream(&input, if with_video { Type::Video } else { Type::Audio }));
     }
     mp4.begin()?;
     let mut timeline = Timeline::new(&input);
     while let Some(mut packet) = read_packet(&mut input)? {
         timeline.place(&mut packet);
-        if let Some(video) = video
-            .as_mut()
-            .filter(|track| track.stream() == packet.stream())
-        {
+        if let Some(video) = video.as_mut().filter(|track| track.stream() == packet.stream()) {
             video.add(Some(&packet), &mut mp4)?;
-        } else if let Some(sound) = sound
-            .as_mut()
-            .filter(|track| track.stream() == packet.stream())
-        {
+        } else if let Some(sound) = sound.as_mut().filter(|track| track.stream() == packet.stream()) {
             sound.add(Some(&packet), &mut mp4)?;
         }
     }
@@ -77,9 +64,7 @@ pub fn make(
         warnings.push(format!("proxy: {damaged} damaged packets were left out"));
     }
     if let Some(stated) = stated_seconds.filter(|stated| duration < stated * COMPLETE) {
-        warnings.push(format!(
-            "proxy: ends at {duration:.3} of {stated:.3} stated seconds"
-        ));
+        warnings.push(format!("proxy: ends at {duration:.3} of {stated:.3} stated seconds"));
     }
     let size = video.as_ref().map(VideoTrack::size);
     Ok(Derivative {

@@ -24,20 +24,13 @@ impl Mp4 {
     /// An empty file.
     pub fn new(file: &SharedFile) -> Result<Self> {
         let output = RereadableOutput::new(file, "mp4")?;
-        Ok(Self {
-            output,
-            tracks: Vec::new(),
-            end_seconds: 0.0,
-        })
+        Ok(Self { output, tracks: Vec::new(), end_seconds: 0.0 })
     }
 
     /// Adds a track for what `encoder` gives, in its time base.
     pub fn add(&mut self, encoder: &codec::Context) -> Result<Track> {
         let time_base = encoder.time_base();
-        let mut stream = self
-            .output
-            .add_stream_with(encoder)
-            .context("add an MP4 track")?;
+        let mut stream = self.output.add_stream_with(encoder).context("add an MP4 track")?;
         stream.set_time_base(time_base);
         self.tracks.push(time_base);
         Ok(Track(self.tracks.len() - 1))
@@ -47,10 +40,7 @@ impl Mp4 {
     pub fn begin(&mut self) -> Result<()> {
         let mut options = Dictionary::new();
         options.set("movflags", "faststart");
-        self.output
-            .write_header_with(options)
-            .map(drop)
-            .context("begin the MP4 file")
+        self.output.write_header_with(options).map(drop).context("begin the MP4 file")
     }
 
     /// Adds a packet to a track.
@@ -58,17 +48,11 @@ impl Mp4 {
         let from = self.tracks[track.0];
         let end = packet.pts().unwrap_or(0).saturating_add(packet.duration());
         self.end_seconds = self.end_seconds.max(end as f64 * f64::from(from));
-        let to = self
-            .output
-            .stream(track.0)
-            .context("find the MP4 track")?
-            .time_base();
+        let to = self.output.stream(track.0).context("find the MP4 track")?.time_base();
         packet.rescale_ts(from, to);
         packet.set_stream(track.0);
         packet.set_position(-1);
-        packet
-            .write_interleaved(&mut self.output)
-            .context("write the MP4 file")
+        packet.write_interleaved(&mut self.output).context("write the MP4 file")
     }
 
     /// Writes the index and moves it to the front. Returns where the last packet ends, in seconds.

@@ -42,21 +42,13 @@ impl SoundTrack {
         let mono = ffi::stream_shape(input, &stream).channels == 1;
         let encoder = open_encoder(mono)?;
         let samples = Some(encoder.frame_size());
-        let filter = SoundFilter::new(
-            if mono { MONO } else { STEREO },
-            stream.time_base(),
-            samples,
-        );
+        let filter = SoundFilter::new(if mono { MONO } else { STEREO }, stream.time_base(), samples);
         let track = mp4.add(&encoder)?;
         Ok(Some(Self {
             stream: stream.index(),
             decoding: Decoding::open(&stream, 1)?,
             filter,
-            encoding: Encoding {
-                encoder,
-                track,
-                next: 0,
-            },
+            encoding: Encoding { encoder, track, next: 0 },
         }))
     }
 
@@ -77,10 +69,7 @@ impl SoundTrack {
         let mut emit = |sound| encoding.encode(sound, mp4);
         let mut sound = frame::Audio::empty();
         while self.decoding.take(&mut sound)? {
-            self.filter.push(
-                std::mem::replace(&mut sound, frame::Audio::empty()),
-                &mut emit,
-            )?;
+            self.filter.push(std::mem::replace(&mut sound, frame::Audio::empty()), &mut emit)?;
         }
         if packet.is_none() {
             self.filter.finish(&mut emit)?;
@@ -125,11 +114,7 @@ fn open_encoder(mono: bool) -> Result<encoder::audio::Encoder> {
     context.set_flags(Flags::GLOBAL_HEADER);
     context.set_time_base(Rational(1, RATE));
     let mut encoder = context.encoder().audio()?;
-    let layout = if mono {
-        ChannelLayout::MONO
-    } else {
-        ChannelLayout::STEREO
-    };
+    let layout = if mono { ChannelLayout::MONO } else { ChannelLayout::STEREO };
     encoder.set_rate(RATE);
     encoder.set_channel_layout(layout);
     encoder.set_format(format::Sample::F32(sample::Type::Planar));

@@ -33,17 +33,8 @@ impl Timeline {
     }
 
     fn with(start: i64, joined: bool, time_bases: Vec<Rational>) -> Self {
-        let largest_step = if joined {
-            LARGEST_STEP_JOINED
-        } else {
-            LARGEST_STEP
-        };
-        Self {
-            shift: start,
-            largest_step,
-            expected: vec![None; time_bases.len()],
-            time_bases,
-        }
+        let largest_step = if joined { LARGEST_STEP_JOINED } else { LARGEST_STEP };
+        Self { shift: start, largest_step, expected: vec![None; time_bases.len()], time_bases }
     }
 
     /// Sets a packet's timestamps to where it belongs.
@@ -64,9 +55,7 @@ impl Timeline {
             let length = packet.duration().rescale(time_base, MICROSECONDS);
             self.expected[index] = Some(at.saturating_sub(self.shift).saturating_add(length));
         }
-        let shift = self
-            .shift
-            .rescale_with(MICROSECONDS, time_base, Rounding::NearInfinity);
+        let shift = self.shift.rescale_with(MICROSECONDS, time_base, Rounding::NearInfinity);
         packet.set_pts(packet.pts().map(|stamp| stamp.saturating_sub(shift)));
         packet.set_dts(packet.dts().map(|stamp| stamp.saturating_sub(shift)));
     }
@@ -93,27 +82,18 @@ mod tests {
     #[test]
     fn begins_at_zero_and_keeps_gaps() {
         let mut timeline = Timeline::with(100 * SECOND, false, vec![Rational(1, 1000)]);
-        assert_eq!(
-            place(&mut timeline, &[100, 101, 400, 401]),
-            [0, 1, 300, 301]
-        );
+        assert_eq!(place(&mut timeline, &[100, 101, 400, 401]), [0, 1, 300, 301]);
     }
 
     #[test]
     fn joined_streams_go_on_where_the_clock_leaps() {
         let mut timeline = Timeline::with(0, true, vec![Rational(1, 1000)]);
-        assert_eq!(
-            place(&mut timeline, &[0, 1, 5000, 5001, 3, 4]),
-            [0, 1, 2, 3, 4, 5]
-        );
+        assert_eq!(place(&mut timeline, &[0, 1, 5000, 5001, 3, 4]), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn absurd_stamps_are_no_gap() {
         let mut timeline = Timeline::with(0, false, vec![Rational(1, 1000)]);
-        assert_eq!(
-            place(&mut timeline, &[0, 1, 90_000_000, 90_000_001]),
-            [0, 1, 2, 3]
-        );
+        assert_eq!(place(&mut timeline, &[0, 1, 90_000_000, 90_000_001]), [0, 1, 2, 3]);
     }
 }

@@ -16,10 +16,7 @@ use crate::orientation::Orientation;
 use crate::probe;
 use crate::source::is_own_fault;
 
-const LARGEST: Size = Size {
-    width: 4096,
-    height: 720,
-};
+const LARGEST: Size = Size { width: 4096, height: 720 };
 const PRESET: &str = "veryfast";
 const CRF: &str = "23";
 /// Pictures from one point to seek to, to the next.
@@ -49,18 +46,10 @@ impl VideoTrack {
         };
         let shape = ffi::stream_shape(input, &stream);
         let orientation = Orientation::of_stream(&stream);
-        let coded = Size {
-            width: shape.width,
-            height: shape.height,
-        };
-        let size = coded
-            .displayed(shape.pixel_aspect, orientation)
-            .fit(LARGEST)
-            .even();
+        let coded = Size { width: shape.width, height: shape.height };
+        let size = coded.displayed(shape.pixel_aspect, orientation).fit(LARGEST).even();
         // A rate is needed only to plan by; pictures keep their own times.
-        let rate = probe::rate(stream.avg_frame_rate())
-            .unwrap_or(USUAL_RATE)
-            .clamp(1.0, 240.0);
+        let rate = probe::rate(stream.avg_frame_rate()).unwrap_or(USUAL_RATE).clamp(1.0, 240.0);
         let decoding = Decoding::open(&stream, threads())?;
         let encoder = open_encoder(size, rate, shape.colour)?;
         Ok(Some(Self {
@@ -107,12 +96,8 @@ impl VideoTrack {
     }
 
     fn encode(&mut self, picture: frame::Video, mp4: &mut Mp4) -> Result<()> {
-        let stated = picture
-            .timestamp()
-            .map(|stamp| stamp.rescale(self.time_base, TIME_BASE));
-        let expected = self
-            .last
-            .map_or(0, |last| last.saturating_add(self.picture_length));
+        let stated = picture.timestamp().map(|stamp| stamp.rescale(self.time_base, TIME_BASE));
+        let expected = self.last.map_or(0, |last| last.saturating_add(self.picture_length));
         let at = stated.unwrap_or(expected);
         // Two pictures at one time, or one before the beginning, can't be shown.
         if at < 0 || self.last.is_some_and(|last| at <= last) {

@@ -1,8 +1,8 @@
 //! Landlock: no access to any file, no TCP, no signals or abstract sockets to the outside.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetError,
+    RulesetStatus, Scope,
 };
 use serde::Serialize;
 
@@ -20,19 +20,13 @@ pub struct LandlockReport {
 
 impl LandlockReport {
     /// Nothing could be applied.
-    pub const NONE: Self = Self {
-        abi: None,
-        enforced: "none",
-    };
+    pub const NONE: Self = Self { abi: None, enforced: "none" };
 }
 
 /// Denies everything Landlock governs; descriptors already open keep working.
 pub fn apply() -> Result<LandlockReport, RulesetError> {
     let status = restrict()?;
-    Ok(LandlockReport {
-        abi: abi(&status),
-        enforced: enforced(&status),
-    })
+    Ok(LandlockReport { abi: abi(&status), enforced: enforced(&status) })
 }
 
 fn restrict() -> Result<RestrictionStatus, RulesetError> {
@@ -46,10 +40,7 @@ fn restrict() -> Result<RestrictionStatus, RulesetError> {
 
 fn abi(status: &RestrictionStatus) -> Option<i32> {
     match status.landlock {
-        LandlockStatus::Available {
-            effective_abi,
-            kernel_abi,
-        } => Some(kernel_abi.unwrap_or(effective_abi as i32)),
+        LandlockStatus::Available { effective_abi, kernel_abi } => Some(kernel_abi.unwrap_or(effective_abi as i32)),
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => None,
     }
 }
@@ -68,13 +59,8 @@ mod tests {
     fn a_confined_thread_opens_no_file() {
         let opened = std::thread::spawn(|| {
             super::apply().unwrap();
-            std::fs::File::open("/etc/hostname")
-                .map(drop)
-                .map_err(|error| error.kind())
+            std::fs::File::open("/etc/hostname").map(drop).map_err(|error| error.kind())
         });
-        assert_eq!(
-            opened.join().unwrap(),
-            Err(std::io::ErrorKind::PermissionDenied)
-        );
+        assert_eq!(opened.join().unwrap(), Err(std::io::ErrorKind::PermissionDenied));
     }
 }

@@ -20,10 +20,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            memory_bytes: DEFAULT_MEMORY_BYTES,
-            cpu_seconds: None,
-        }
+        Self { memory_bytes: DEFAULT_MEMORY_BYTES, cpu_seconds: None }
     }
 }
 
@@ -44,9 +41,7 @@ pub fn apply(limits: &Limits) -> Result<()> {
     lower(Resource::As, limits.memory_bytes, limits.memory_bytes).context("memory")?;
     match limits.cpu_seconds {
         // Where both limits are the same, the kernel skips SIGXCPU and kills.
-        Some(seconds) => {
-            lower(Resource::Cpu, seconds, seconds.saturating_add(1)).context("CPU time")
-        }
+        Some(seconds) => lower(Resource::Cpu, seconds, seconds.saturating_add(1)).context("CPU time"),
         None => Ok(()),
     }
 }
@@ -64,9 +59,6 @@ pub fn read_back() -> LimitsReport {
 fn lower(resource: Resource, current: u64, maximum: u64) -> Result<()> {
     let held = getrlimit(resource);
     let least = |held: Option<u64>, wanted| Some(held.map_or(wanted, |held| held.min(wanted)));
-    let limit = Rlimit {
-        current: least(held.current, current),
-        maximum: least(held.maximum, maximum),
-    };
+    let limit = Rlimit { current: least(held.current, current), maximum: least(held.maximum, maximum) };
     Ok(setrlimit(resource, limit)?)
 }

@@ -45,7 +45,5 @@ pub fn apply(limits: &Limits) -> SandboxReport {
 }
 
 fn note<T>(what: &str, result: anyhow::Result<T>, problems: &mut Vec<String>) -> Option<T> {
-    result
-        .map_err(|error| problems.push(format!("{what}: {error:#}")))
-        .ok()
+    result.map_err(|error| problems.push(format!("{what}: {error:#}"))).ok()
 }

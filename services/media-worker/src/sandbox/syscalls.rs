@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
 };
 
 /// Allowed with any argument.
@@ -79,22 +79,11 @@ const FATAL: &[c_long] = &[
 
 /// Installs the filters. Of several filters' answers the kernel takes the strictest.
 pub fn apply() -> Result<()> {
-    let allowed = filter(
-        allowed()?,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-    )?;
-    let fatal = filter(
-        unconditional(FATAL),
-        SeccompAction::Allow,
-        SeccompAction::KillProcess,
-    )?;
+    let allowed = filter(allowed()?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?;
+    let fatal = filter(unconditional(FATAL), SeccompAction::Allow, SeccompAction::KillProcess)?;
     // A filter can't look into clone3's struct; glibc takes ENOSYS to mean "use clone".
-    let no_clone3 = filter(
-        unconditional(&[libc::SYS_clone3]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS as u32),
-    )?;
+    let no_clone3 =
+        filter(unconditional(&[libc::SYS_clone3]), SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
     // The allow-list goes last: it does not allow installing filters.
     apply_filter(&fatal).context("install the fatal list")?;
     apply_filter(&no_clone3).context("install the answer to clone3")?;
@@ -118,28 +107,16 @@ fn allowed() -> Result<Rules> {
     // Passed to the filter of clone3, whose answer is stricter.
     rules.insert(libc::SYS_clone3, Vec::new());
     // Threads, not processes.
-    rules.insert(
-        libc::SYS_clone,
-        vec![has_bits(0, libc::CLONE_THREAD as u64)?],
-    );
+    rules.insert(libc::SYS_clone, vec![has_bits(0, libc::CLONE_THREAD as u64)?]);
     // Memory that is never executable.
-    rules.insert(
-        libc::SYS_mmap,
-        vec![has_no_bits(2, libc::PROT_EXEC as u64)?],
-    );
-    rules.insert(
-        libc::SYS_mprotect,
-        vec![has_no_bits(2, libc::PROT_EXEC as u64)?],
-    );
+    rules.insert(libc::SYS_mmap, vec![has_no_bits(2, libc::PROT_EXEC as u64)?]);
+    rules.insert(libc::SYS_mprotect, vec![has_no_bits(2, libc::PROT_EXEC as u64)?]);
     // Limits may be asked for, not set.
     rules.insert(libc::SYS_prlimit64, vec![equals(2, 0)?]);
     // Naming a thread.
     rules.insert(libc::SYS_prctl, vec![equals(0, libc::PR_SET_NAME as u64)?]);
     // `abort` signals its own process.
-    rules.insert(
-        libc::SYS_tgkill,
-        vec![equals(0, std::process::id().into())?],
-    );
+    rules.insert(libc::SYS_tgkill, vec![equals(0, std::process::id().into())?]);
     Ok(rules)
 }
 
@@ -183,9 +160,7 @@ mod tests {
     fn opening_a_file_is_refused_and_threads_still_start() {
         let opened = std::thread::spawn(|| {
             super::apply().unwrap();
-            std::thread::spawn(|| std::fs::File::open("/etc/hostname").map(drop))
-                .join()
-                .unwrap()
+            std::thread::spawn(|| std::fs::File::open("/etc/hostname").map(drop)).join().unwrap()
         });
         let error = opened.join().unwrap().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
@@ -195,10 +170,7 @@ mod tests {
     fn executable_memory_is_refused() {
         let mapped = std::thread::spawn(|| {
             super::apply().unwrap();
-            let (protection, flags) = (
-                libc::PROT_READ | libc::PROT_EXEC,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            );
+            let (protection, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             // SAFETY: a fresh anonymous mapping touches no memory in use.
             unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) as isize }
         });

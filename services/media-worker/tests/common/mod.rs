@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 pub const WORKER: &str = env!("CARGO_BIN_EXE_caselock-media-worker");
 /// Red in the first quarter of the picture, so that turning it shows.
-pub const CORNER: &str = "drawbox=x=0:y=0:w=iw/2:h=ih/2:color=red:t=fill,drawbox=x=iw/2:y=ih/2:w=iw/2:h=ih/2:color=blue:t=fill";
+pub const CORNER: &str =
+    "drawbox=x=0:y=0:w=iw/2:h=ih/2:color=red:t=fill,drawbox=x=iw/2:y=ih/2:w=iw/2:h=ih/2:color=blue:t=fill";
 
 /// A folder for one test's samples and results.
 pub struct Bench {
@@ -30,9 +31,7 @@ pub struct Run {
 
 impl Bench {
     pub fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        Self { folder: tempfile::tempdir().unwrap() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -42,22 +41,16 @@ impl Bench {
     /// Makes a sample by `ffmpeg`, its arguments split at blanks.
     pub fn sample(&self, name: &str, arguments: &str) -> PathBuf {
         let path = self.path(name);
-        let arguments = arguments.split_whitespace().map(|argument| {
-            argument
-                .strip_prefix('@')
-                .map_or(argument.into(), |name| self.path(name))
-        });
+        let arguments = arguments
+            .split_whitespace()
+            .map(|argument| argument.strip_prefix('@').map_or(argument.into(), |name| self.path(name)));
         let made = Command::new("ffmpeg")
             .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"])
             .args(arguments)
             .arg(&path)
             .output()
             .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         path
     }
 
@@ -86,28 +79,16 @@ impl Bench {
             let mut options = File::options();
             options.read(true).write(true).create(true).truncate(true);
             let parent_fd = OwnedFd::from(options.open(self.path(name)).unwrap());
-            mappings.push(FdMapping {
-                parent_fd,
-                child_fd,
-            });
+            mappings.push(FdMapping { parent_fd, child_fd });
             command.args(["--out", &format!("{name}={child_fd}")]);
         }
         command.stdin(Stdio::from(File::open(input).unwrap()));
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = command.fd_mappings(mappings).unwrap().output().unwrap();
+        let Output { status, stdout, stderr } = command.fd_mappings(mappings).unwrap().output().unwrap();
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        let report = serde_json::from_slice(&stdout)
-            .unwrap_or_else(|error| panic!("{error}: {status}: {stdout:?}: {stderr}"));
+        let report =
+            serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {status}: {stdout:?}: {stderr}"));
         keep(&self.folder.path().join("."), input, outputs);
-        Run {
-            success: status.success(),
-            report,
-            stderr,
-            folder: self.folder.path().into(),
-        }
+        Run { success: status.success(), report, stderr, folder: self.folder.path().into() }
     }
 }
 
@@ -126,9 +107,7 @@ fn keep(folder: &Path, input: &Path, outputs: &[&str]) {
 impl Run {
     /// The report's value at a JSON pointer.
     pub fn at(&self, pointer: &str) -> &Value {
-        self.report
-            .pointer(pointer)
-            .unwrap_or_else(|| panic!("no {pointer} in {}", self.report))
+        self.report.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {}", self.report))
     }
 
     pub fn expect_success(self) -> Self {
@@ -151,24 +130,14 @@ impl Run {
 
     /// Width and height of an output as reported, checked against the file itself.
     pub fn size(&self, name: &str) -> (u64, u64) {
-        let side = |side: &str| {
-            self.at(&format!("/outputs/{name}/{side}"))
-                .as_u64()
-                .unwrap()
-        };
+        let side = |side: &str| self.at(&format!("/outputs/{name}/{side}")).as_u64().unwrap();
         let reported = (side("width"), side("height"));
         let probed = probe(&self.output(name));
         let stream = stream(&probed, "video").unwrap();
-        let found = (
-            stream["width"].as_u64().unwrap(),
-            stream["height"].as_u64().unwrap(),
-        );
+        let found = (stream["width"].as_u64().unwrap(), stream["height"].as_u64().unwrap());
         assert_eq!(reported, found);
         let bytes = std::fs::metadata(self.output(name)).unwrap().len();
-        assert_eq!(
-            self.at(&format!("/outputs/{name}/bytes")).as_u64(),
-            Some(bytes)
-        );
+        assert_eq!(self.at(&format!("/outputs/{name}/bytes")).as_u64(), Some(bytes));
         found
     }
 
@@ -178,21 +147,12 @@ impl Run {
         let boxes = boxes(&path);
         let place = |name: &str| boxes.iter().position(|found| found == name);
         assert!(place("moov") < place("mdat"), "{boxes:?}");
-        assert!(
-            place("moov").is_some() && place("moof").is_none(),
-            "{boxes:?}"
-        );
+        assert!(place("moov").is_some() && place("moof").is_none(), "{boxes:?}");
         let probed = probe(&path);
         let duration = number(&probed["format"]["duration"]);
-        assert!(
-            (duration - seconds).abs() <= seconds * 0.05,
-            "{duration} of {seconds}"
-        );
+        assert!((duration - seconds).abs() <= seconds * 0.05, "{duration} of {seconds}");
         let reported = self.at("/outputs/proxy/duration_seconds").as_f64().unwrap();
-        assert!(
-            (duration - reported).abs() < 0.1,
-            "{duration} but reported {reported}"
-        );
+        assert!((duration - reported).abs() < 0.1, "{duration} but reported {reported}");
         if let Some(video) = stream(&probed, "video") {
             assert_eq!(video["codec_name"], "h264");
             assert_eq!(video["pix_fmt"], "yuv420p");
@@ -203,31 +163,16 @@ impl Run {
         if let Some(audio) = stream(&probed, "audio") {
             assert_eq!(audio["codec_name"], "aac");
         }
-        let played = Command::new("ffmpeg")
-            .args(["-v", "error", "-i"])
-            .arg(&path)
-            .args(["-f", "null", "-"])
-            .output()
-            .unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&played.stderr),
-            "",
-            "the proxy plays without a word"
-        );
+        let played =
+            Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&path).args(["-f", "null", "-"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&played.stderr), "", "the proxy plays without a word");
         probed
     }
 }
 
 pub fn probe(path: &Path) -> Value {
     let probed = Command::new("ffprobe")
-        .args([
-            "-v",
-            "error",
-            "-show_format",
-            "-show_streams",
-            "-of",
-            "json",
-        ])
+        .args(["-v", "error", "-show_format", "-show_streams", "-of", "json"])
         .arg(path)
         .output()
         .unwrap();
@@ -235,40 +180,23 @@ pub fn probe(path: &Path) -> Value {
 }
 
 pub fn stream<'a>(probed: &'a Value, kind: &str) -> Option<&'a Value> {
-    probed["streams"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|stream| stream["codec_type"] == kind)
+    probed["streams"].as_array().unwrap().iter().find(|stream| stream["codec_type"] == kind)
 }
 
 /// `ffprobe` writes some numbers as text.
 pub fn number(value: &Value) -> f64 {
-    value
-        .as_f64()
-        .unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
+    value.as_f64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
 }
 
 /// Presentation times of a file's pictures.
 pub fn times(path: &Path) -> Vec<f64> {
     let probed = Command::new("ffprobe")
-        .args([
-            "-v",
-            "error",
-            "-select_streams",
-            "v",
-            "-show_entries",
-            "frame=pts_time",
-            "-of",
-            "csv=p=0",
-        ])
+        .args(["-v", "error", "-select_streams", "v", "-show_entries", "frame=pts_time", "-of", "csv=p=0"])
         .arg(path)
         .output()
         .unwrap();
     let text = String::from_utf8(probed.stdout).unwrap();
-    text.lines()
-        .filter_map(|line| line.trim_end_matches(',').parse().ok())
-        .collect()
+    text.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect()
 }
 
 /// Whether no picture stored after a keyframe is shown before it.
@@ -297,20 +225,11 @@ pub fn colours(path: &Path, columns: usize, rows: usize) -> Vec<[u8; 3]> {
     let shown = Command::new("ffmpeg")
         .args(["-v", "error", "-i"])
         .arg(path)
-        .args([
-            "-frames:v",
-            "1",
-            "-vf",
-            &format!("format=rgb24,scale={columns}:{rows}:flags=area"),
-        ])
+        .args(["-frames:v", "1", "-vf", &format!("format=rgb24,scale={columns}:{rows}:flags=area")])
         .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
         .output()
         .unwrap();
-    shown
-        .stdout
-        .chunks_exact(3)
-        .map(|pixel| pixel.try_into().unwrap())
-        .collect()
+    shown.stdout.chunks_exact(3).map(|pixel| pixel.try_into().unwrap()).collect()
 }
 
 pub fn is_red([red, green, blue]: [u8; 3]) -> bool {

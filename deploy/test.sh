@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what the tests need, starts a real Apache Kafka and a real S3 server with object lock, runs every test, and stops
+# both again, whatever happens.
+#
+# Servers of your own are used instead where they are named:
+#   CASELOCK_TEST_KAFKA=host:port
+#   CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY, _BUCKET (a bucket with object lock, without lifecycle rules)
+# Usage: deploy/test.sh [ARGUMENTS OF cargo test…]
+set -Eeuo pipefail
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/lib.sh
+source "$here/lib.sh"
+cd -- "$here/.."
+
+"$here/toolchain.sh"
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+
+scratch=$(mktemp -d)
+stop() {
+  [[ ! -d $scratch/kafka ]] || "$here/kafka.sh" stop "$scratch/kafka" || true
+  [[ ! -d $scratch/s3 ]] || "$here/s3.sh" stop "$scratch/s3" || true
+  rm -rf -- "$scratch"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM HUP
+
+if [[ -z ${CASELOCK_TEST_KAFKA:-} ]]; then
+  "$here/kafka.sh" install
+  "$here/kafka.sh" start "$scratch/kafka"
+  set -a; eval "$("$here/kafka.sh" env "$scratch/kafka")"; set +a
+  # The crash tests kill and start this one.
+  export CASELOCK_TEST_KAFKA_DIR=$scratch/kafka
+fi
+if [[ -z ${CASELOCK_TEST_S3_ACCESS_KEY:-} ]]; then
+  "$here/s3.sh" install
+  "$here/s3.sh" start "$scratch/s3"
+  set -a; eval "$("$here/s3.sh" env "$scratch/s3")"; set +a
+  export CASELOCK_TEST_S3_DIR=$scratch/s3
+fi
+
+say "building"
+# The end-to-end tests start the programs themselves.
+cargo build --locked --workspace --all-targets
+say "testing"
+cargo test --locked --workspace --no-fail-fast "$@"

@@ -1,0 +1,49 @@
+//! The archiver on Kafka and S3.
+
+use anyhow::Context;
+use caselock_archiver::{ArchiverConfig, ArchiverContext};
+use caselock_domain::time::system_clock;
+use caselock_log_kafka::{KafkaConfig, KafkaLog};
+use caselock_runtime::{
+    Flags,
+    admin::AdminConfig,
+    service::{self, Running},
+    telemetry::TelemetryConfig,
+};
+use caselock_store_s3::{S3Config, S3Store};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+/// Takes segments out of Kafka, makes each recording one locked object in S3, and signs its receipt.
+#[derive(Parser)]
+#[command(name = "caselock-archiver", version)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Config {
+    archiver: ArchiverConfig,
+    kafka: KafkaConfig,
+    s3: S3Config,
+    admin: AdminConfig,
+    telemetry: TelemetryConfig,
+}
+
+caselock_runtime::common_config!(Config);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    service::run("caselock-archiver", &Arguments::parse().flags, serve).await
+}
+
+async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
+    let Running { health, stop } = running;
+    let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
+    let store = S3Store::open(&config.s3).await;
+    let nonce = rand::random::<[u8; 16]>;
+    let context = ArchiverContext { log, store, clock: system_clock(), nonce, health, stop };
+    caselock_archiver::start(config.archiver, context).await?.stopped().await
+}

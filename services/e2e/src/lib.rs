@@ -1,0 +1,39 @@
+//! The end-to-end tests' stacks: the real programs, on the embedded default and on the real Kafka and S3 server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod footage;
+mod program;
+mod stack;
+mod uploader;
+
+pub use footage::{Footage, random_file};
+pub use program::Program;
+pub use stack::{Kind, Stack, free_port};
+pub use uploader::{Run, Uploader};
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// A program of this workspace, built by the test command.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join(name);
+    assert!(path.exists(), "{} is not built: run cargo build --workspace first", path.display());
+    path
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Waits, boundedly, until a condition holds.
+pub fn wait_until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(seconds);
+    while !holds() {
+        assert!(Instant::now() < give_up, "waited {seconds} s for: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

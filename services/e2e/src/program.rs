@@ -1,0 +1,107 @@
+//! A running program: killed when dropped, its log kept for the one who reads a failure.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use crate::{binary, wait_until};
+
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+    admin: u16,
+}
+
+impl Program {
+    /// Starts a program with its configuration, and waits until it is ready.
+    pub fn start(name: &str, config: &[(String, String)], admin: u16, log: &Path) -> Self {
+        let program = Self::spawn(name, config, admin, log);
+        program.wait_ready();
+        program
+    }
+
+    /// Starts a program without waiting.
+    pub fn spawn(name: &str, config: &[(String, String)], admin: u16, log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(binary(name));
+        for (key, value) in config {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        command.args(["--set", &format!("admin.listen=127.0.0.1:{admin}")]);
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        Self { child: command.spawn().unwrap(), log: log.to_owned(), admin }
+    }
+
+    pub fn wait_ready(&self) {
+        wait_until(&format!("ready ({})", self.log.display()), 60, || get(self.admin, "/readyz").starts_with("ready"));
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal("TERM");
+        wait_until("the end of the program", 60, || self.child.try_wait().unwrap().is_some());
+        self.child.wait().unwrap().code()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+    }
+
+    /// The exit code, if it has ended.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A page of the admin port.
+    pub fn admin(&self, path: &str) -> String {
+        get(self.admin, path)
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or_default() * 1024
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(25).collect();
+            eprintln!("--- end of {}", self.log.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// A plain HTTP GET; the body, or nothing.
+fn get(port: u16, path: &str) -> String {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+    let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(5)));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    let asked = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+    match (asked, answer.split_once("\r\n\r\n")) {
+        (Ok(_), Some((_, body))) => body.to_owned(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,233 @@
+//! A stack: every service, on one kind of log and store.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex},
+};
+
+use caselock_domain::{receipt::KeyRing, time::system_clock};
+use caselock_log::{Log, embedded::EmbeddedLog};
+use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
+use caselock_store::{Store, fs::FsStore};
+use caselock_store_s3::{S3Config, S3Store};
+use tempfile::TempDir;
+
+use crate::{Program, root};
+
+/// On what a stack stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One process, a log in a file, objects in a directory.
+    Embedded,
+    /// Gateway, archiver and media as processes, on Kafka and S3.
+    Distributed,
+}
+
+/// Partitions of each topic of a distributed stack.
+const PARTITIONS: u32 = 4;
+
+pub struct Stack {
+    pub kind: Kind,
+    pub dir: TempDir,
+    pub server: String,
+    pub kafka: KafkaConfig,
+    pub s3: S3Config,
+    config: Vec<(String, String)>,
+    admin: BTreeMap<&'static str, u16>,
+    pub programs: BTreeMap<&'static str, Program>,
+}
+
+impl Stack {
+    /// Starts every service, with further settings.
+    pub async fn start(kind: Kind, settings: &[(&str, &str)]) -> Self {
+        let mut stack = Self::prepare(kind, settings).await;
+        for service in stack.services() {
+            stack.run(service);
+        }
+        stack
+    }
+
+    /// Prepares certificates, topics and bucket; starts nothing.
+    pub async fn prepare(kind: Kind, settings: &[(&str, &str)]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let made = Command::new(root().join("deploy/dev-ca.sh"))
+            .args([&dir.path().join("ca"), Path::new("demo"), Path::new("other")])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let server = format!("https://localhost:{}", free_port());
+        let admin = ["gateway", "archiver", "media", "standalone"].map(|service| (service, free_port()));
+        let mut stack = Self {
+            kind,
+            server,
+            kafka: kafka_config(),
+            s3: s3_config(),
+            config: Vec::new(),
+            admin: admin.into_iter().collect(),
+            programs: BTreeMap::new(),
+            dir,
+        };
+        stack.config = stack.base_config();
+        stack.config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        if kind == Kind::Distributed {
+            let how = Provision { partitions: Some(PARTITIONS), replication: 1, settings: Vec::new() };
+            provision(&stack.kafka, &how).await.unwrap();
+            if std::env::var("CASELOCK_TEST_S3_BUCKET").is_err() {
+                S3Store::open(&stack.s3).await.create_bucket().await.unwrap();
+            }
+        }
+        stack
+    }
+
+    fn base_config(&self) -> Vec<(String, String)> {
+        let ca = |name: &str| self.dir.path().join("ca").join(name).display().to_string();
+        let mut config: Vec<(String, String)> = vec![
+            ("gateway.listen".into(), self.server.replace("https://localhost", "127.0.0.1")),
+            ("gateway.tls.certificate".into(), ca("server.pem")),
+            ("gateway.tls.key".into(), ca("server.key")),
+            ("gateway.tls.client_ca".into(), ca("ca.pem")),
+            ("archiver.signing_key".into(), ca("receipt-key.pem")),
+            ("media.scratch".into(), self.dir.path().display().to_string()),
+        ];
+        match self.kind {
+            Kind::Embedded => config.push(("standalone.data".into(), self.data().display().to_string())),
+            Kind::Distributed => {
+                config.push(("kafka.brokers".into(), self.kafka.brokers.clone()));
+                config.push(("kafka.topic_prefix".into(), self.kafka.topic_prefix.clone()));
+                config.push(("kafka.single_node".into(), "true".into()));
+                config.push(("kafka.session_timeout_ms".into(), self.kafka.session_timeout_ms.to_string()));
+                config.push(("s3.bucket".into(), self.s3.bucket.clone()));
+                config.push(("s3.region".into(), self.s3.region.clone()));
+                let named = [
+                    ("endpoint", &self.s3.endpoint),
+                    ("access_key", &self.s3.access_key),
+                    ("secret_key", &self.s3.secret_key),
+                ];
+                for (key, value) in named {
+                    config.extend(value.clone().map(|value| (format!("s3.{key}"), format!("\"{value}\""))));
+                }
+            }
+        }
+        config
+    }
+
+    /// The services' names.
+    pub fn services(&self) -> Vec<&'static str> {
+        match self.kind {
+            Kind::Embedded => vec!["standalone"],
+            Kind::Distributed => vec!["gateway", "archiver", "media"],
+        }
+    }
+
+    /// The service that archives.
+    pub fn archiver(&self) -> &'static str {
+        if self.kind == Kind::Embedded { "standalone" } else { "archiver" }
+    }
+
+    /// Starts a service, and waits until it is ready.
+    pub fn run(&mut self, service: &'static str) {
+        let program = self.spawn(service, self.admin[service], &[]);
+        program.wait_ready();
+        self.programs.insert(service, program);
+    }
+
+    /// Starts a program beside those of the stack, with further settings.
+    pub fn spawn(&self, service: &'static str, admin: u16, settings: &[(&str, String)]) -> Program {
+        let sections: &[&str] = match service {
+            "gateway" => &["gateway", "kafka"],
+            "archiver" => &["archiver", "kafka", "s3"],
+            "media" => &["media", "kafka", "s3"],
+            _ => &["gateway", "archiver", "media", "standalone"],
+        };
+        let belongs = |(key, _): &&(String, String)| sections.iter().any(|s| key.starts_with(&format!("{s}.")));
+        let mut config: Vec<_> = self.config.iter().filter(belongs).cloned().collect();
+        config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+        let log = self.dir.path().join(format!("{service}-{admin}.log"));
+        Program::spawn(&format!("caselock-{service}"), &config, admin, &log)
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, service: &'static str) {
+        self.programs.remove(service).unwrap().kill();
+    }
+
+    /// kill -9, and start it again.
+    pub fn restart(&mut self, service: &'static str) {
+        self.kill(service);
+        self.run(service);
+    }
+
+    /// SIGTERM to every service, the gateway first; each must end with 0.
+    pub fn stop(&mut self) {
+        for service in self.services() {
+            if let Some(program) = self.programs.remove(service) {
+                assert_eq!(program.stop(), Some(0), "{service}");
+            }
+        }
+    }
+
+    /// The store. Of the embedded kind only once its process has stopped.
+    pub async fn store(&self) -> Arc<dyn Store> {
+        match self.kind {
+            Kind::Embedded => FsStore::open(self.data().join("store"), system_clock()).unwrap(),
+            Kind::Distributed => S3Store::open(&self.s3).await,
+        }
+    }
+
+    /// The log. Of the embedded kind only once its process has stopped.
+    pub async fn log(&self) -> Arc<dyn Log> {
+        match self.kind {
+            Kind::Embedded => EmbeddedLog::open(&self.data().join("log.redb")).unwrap(),
+            Kind::Distributed => KafkaLog::open(&self.kafka).await.unwrap(),
+        }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn keys(&self) -> KeyRing {
+        let mut keys = KeyRing::default();
+        keys.add_pem(&std::fs::read_to_string(self.dir.path().join("ca/receipt-key.pub.pem")).unwrap()).unwrap();
+        keys
+    }
+}
+
+fn kafka_config() -> KafkaConfig {
+    let brokers = std::env::var("CASELOCK_TEST_KAFKA").unwrap_or_default();
+    KafkaConfig {
+        brokers,
+        topic_prefix: format!("e2e-{}.", uuid::Uuid::new_v4()),
+        single_node: true,
+        session_timeout_ms: 6_000,
+        ..KafkaConfig::default()
+    }
+}
+
+fn s3_config() -> S3Config {
+    let variable = |name: &str| std::env::var(format!("CASELOCK_TEST_S3_{name}")).ok();
+    S3Config {
+        bucket: variable("BUCKET").unwrap_or_else(|| format!("e2e-{}", uuid::Uuid::new_v4())),
+        region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
+        endpoint: variable("ENDPOINT"),
+        access_key: variable("ACCESS_KEY"),
+        secret_key: variable("SECRET_KEY"),
+    }
+}
+
+/// A port that is free, and that no other test of this process was given. Below the range that the kernel takes outgoing
+/// connections' ports from.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap();
+    let given = given.get_or_insert_default();
+    loop {
+        let port = rand::random_range(12_000..19_900);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The gateway on Kafka.
+
+use anyhow::Context;
+use caselock_domain::time::system_clock;
+use caselock_gateway::{GatewayConfig, GatewayContext};
+use caselock_log_kafka::{KafkaConfig, KafkaLog};
+use caselock_runtime::{
+    Flags,
+    admin::AdminConfig,
+    service::{self, Running},
+    telemetry::TelemetryConfig,
+};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+/// Takes footage from bureaus over gRPC and puts it into Kafka.
+#[derive(Parser)]
+#[command(name = "caselock-gateway", version)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Config {
+    gateway: GatewayConfig,
+    kafka: KafkaConfig,
+    admin: AdminConfig,
+    telemetry: TelemetryConfig,
+}
+
+caselock_runtime::common_config!(Config);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    service::run("caselock-gateway", &Arguments::parse().flags, serve).await
+}
+
+async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
+    let Running { health, stop } = running;
+    let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
+    let context = GatewayContext { log, clock: system_clock(), nonce: rand::random::<[u8; 16]>, health, stop };
+    let gateway = caselock_gateway::start(config.gateway, context).await?;
+    tracing::info!(address = %gateway.address, "serving");
+    gateway.stopped().await
+}

@@ -1,0 +1,154 @@
+//! Proxy and pictures of one original.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use caselock_domain::{digest::Blake3, manifest::Manifest, object_key};
+use caselock_store::{Created, Lock, Store};
+use futures::TryStreamExt;
+
+use crate::{
+    config::MediaConfig,
+    documents::{self, DerivedObject},
+    error::JobError,
+    original::Original,
+    worker::{self, Failure, Limits, Report},
+};
+
+/// The version of the profiles: it rises when their output changes, and is part of the objects' keys.
+const PROFILE: u32 = 1;
+
+/// A derivative that can be made.
+struct Profile {
+    name: &'static str,
+    file: &'static str,
+    content_type: &'static str,
+}
+
+const VIDEO: &[Profile] = &[
+    Profile { name: "poster", file: "poster.jpg", content_type: "image/jpeg" },
+    Profile { name: "contact-sheet", file: "contact-sheet.jpg", content_type: "image/jpeg" },
+    Profile { name: "proxy", file: "proxy.mp4", content_type: "video/mp4" },
+];
+const AUDIO: &[Profile] = &[
+    Profile { name: "waveform", file: "waveform.jpg", content_type: "image/jpeg" },
+    Profile { name: "proxy", file: "proxy.m4a", content_type: "audio/mp4" },
+];
+const PHOTO: &[Profile] = &[Profile { name: "preview", file: "preview.jpg", content_type: "image/jpeg" }];
+
+/// What is made of a media type: the worker's kind, and the profiles. Documents and what is unknown get nothing.
+fn profiles(content_type: &str) -> Option<(&'static str, &'static [Profile])> {
+    match content_type.split_once('/')?.0 {
+        "video" => Some(("video", VIDEO)),
+        "audio" => Some(("audio", AUDIO)),
+        "image" => Some(("photo", PHOTO)),
+        _ => None,
+    }
+}
+
+/// What came of it.
+pub struct Outcome {
+    pub objects: Vec<DerivedObject>,
+    pub failure: Option<Failure>,
+    pub probe: serde_json::Value,
+    pub warnings: Vec<String>,
+}
+
+/// Makes the derivatives and places them under the original's lock. What is there already stays.
+pub async fn derive(
+    store: &dyn Store,
+    config: &MediaConfig,
+    manifest: &Manifest,
+    original: &Original,
+    lock: Lock,
+) -> Result<Outcome, JobError> {
+    let nothing = Outcome { objects: Vec::new(), failure: None, probe: serde_json::Value::Null, warnings: Vec::new() };
+    let Some((kind, profiles)) = profiles(&manifest.metadata.content_type) else { return Ok(nothing) };
+    let (report, mut files) = match make(config, kind, profiles, original).await? {
+        Ok(made) => made,
+        Err(failure) => return Ok(Outcome { failure: Some(failure), ..nothing }),
+    };
+    let mut objects = Vec::new();
+    for (profile, file) in profiles.iter().zip(&mut files) {
+        if report.outputs.contains_key(profile.name) {
+            objects.push(place(store, manifest, profile, file, lock).await?);
+        }
+    }
+    Ok(Outcome { objects, failure: None, probe: report.probe, warnings: report.warnings })
+}
+
+type Made = Result<(Report, Vec<File>), Failure>;
+
+async fn make(config: &MediaConfig, kind: &str, profiles: &[Profile], original: &Original) -> Result<Made, JobError> {
+    let scratch = config.scratch();
+    let mut files = Vec::new();
+    let mut outputs = Vec::new();
+    for profile in profiles {
+        let file = tempfile::tempfile_in(&scratch)?;
+        outputs.push((profile.name, file.try_clone()?));
+        files.push(file);
+    }
+    let granted = (original.size >> 20) * config.worker_seconds_per_mib;
+    let limits = Limits {
+        memory: config.worker_memory,
+        cpu_seconds: config.worker_cpu_seconds + granted,
+        wall: Duration::from_secs(config.worker_wall_seconds + 2 * granted),
+    };
+    let mut input = original.file.try_clone()?;
+    input.seek(SeekFrom::Start(0))?;
+    let input = reopen_read_only(&input)?;
+    let program = config.worker()?;
+    Ok(worker::run(&program, kind, input, outputs, limits).await?.map(|report| (report, files)))
+}
+
+/// The same file through a descriptor that can't write to it.
+fn reopen_read_only(file: &File) -> std::io::Result<File> {
+    use std::os::fd::AsRawFd;
+    File::open(Path::new("/proc/self/fd").join(file.as_raw_fd().to_string()))
+}
+
+async fn place(
+    store: &dyn Store,
+    manifest: &Manifest,
+    profile: &Profile,
+    file: &mut File,
+    lock: Lock,
+) -> Result<DerivedObject, JobError> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes)?;
+    let key = object_key::derivative(
+        &manifest.bureau,
+        manifest.recording_id,
+        manifest.generation,
+        profile.name,
+        PROFILE,
+        profile.file,
+    );
+    let (size, blake3) = (bytes.len() as u64, Blake3(*blake3::hash(&bytes).as_bytes()));
+    let created = documents::place(store, &key, profile.content_type, lock, Bytes::from(bytes)).await?;
+    let (version, size, blake3) = match created {
+        Created::New(version) => (version, size, blake3),
+        // Made before, perhaps not byte for byte the same: what stands there is what is told.
+        Created::Existing(version) => {
+            let (size, blake3) = digest(store, &key, &version).await?;
+            (version, size, blake3)
+        }
+    };
+    let content_type = profile.content_type.to_owned();
+    Ok(DerivedObject { name: profile.name.to_owned(), object_key: key, version, size, blake3, content_type })
+}
+
+async fn digest(store: &dyn Store, key: &str, version: &str) -> Result<(u64, Blake3), JobError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut chunks = store.read(key, version, 0).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        hasher.update(&chunk);
+    }
+    Ok((hasher.count(), Blake3(*hasher.finalize().as_bytes())))
+}

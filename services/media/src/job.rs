@@ -1,0 +1,200 @@
+//! One job, from the stored original to the last event. Every part may be repeated; documents decide what there is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use caselock_domain::{
+    event::RecordingEvent,
+    fact::{Fact, FactKey, Subject},
+    id::{BureauId, RecordingId},
+    manifest::{self, Manifest},
+    object_key,
+    time::{Clock, whole_seconds},
+};
+use caselock_log::{Entry, Log, Topic, append_dead_letter, append_fact, publish};
+use caselock_proto::{
+    events::v1::{
+        Derivative, RecordingDerivationFailed, RecordingDerived, RecordingVerificationFailed, RecordingVerified,
+    },
+    log::v1::MediaJob,
+};
+use caselock_store::{Store, read_document};
+use prost::Message;
+
+use crate::{
+    config::MediaConfig,
+    derive,
+    documents::{self, DERIVED, Derived, VERIFICATION, Verification},
+    error::JobError,
+    original::{self, Original},
+};
+
+/// What jobs work with.
+pub struct Jobs {
+    pub log: Arc<dyn Log>,
+    pub store: Arc<dyn Store>,
+    pub clock: Clock,
+    pub config: MediaConfig,
+}
+
+/// A job that was read.
+struct Job {
+    bureau: BureauId,
+    recording: RecordingId,
+    generation: u32,
+    version: String,
+}
+
+impl Jobs {
+    /// Does the job of a record. A job that can't be done becomes a dead letter; an error is one that passes.
+    pub async fn run(&self, entry: &Entry) -> Result<(), JobError> {
+        let done = match read_job(entry) {
+            Ok(job) => self.work(&job, entry).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Err(JobError::Impossible { reason, detail }) => self.dead_letter(entry, reason, &detail).await,
+            done => done,
+        }
+    }
+
+    async fn dead_letter(&self, entry: &Entry, reason: &str, detail: &str) -> Result<(), JobError> {
+        tracing::error!(reason, detail, partition = entry.partition, offset = entry.offset, "a dead letter");
+        Ok(append_dead_letter(&*self.log, Topic::MediaJobs, entry, reason, detail).await?)
+    }
+
+    async fn work(&self, job: &Job, entry: &Entry) -> Result<(), JobError> {
+        let manifest = self.manifest(job).await?;
+        let verification_key = object_key::verification(&job.bureau, job.recording, job.generation);
+        let derived_key = object_key::derived(&job.bureau, job.recording, job.generation);
+        let known: Option<Verification> = documents::read(&*self.store, &verification_key).await?;
+        let derived: Option<Derived> = documents::read(&*self.store, &derived_key).await?;
+        if let (Some(verification), Some(derived)) = (&known, &derived) {
+            // Everything was made; only telling it may have been cut off.
+            self.tell_verification(job, &manifest, verification).await?;
+            return self.tell_derived(job, derived).await;
+        }
+        let lock = self.store.lock(&manifest.object_key, &job.version).await?;
+        let original = original::read(&*self.store, &manifest.object_key, &job.version, &self.config.scratch()).await?;
+        let found = self.compare(job, &manifest, &original);
+        let verification = documents::write(&*self.store, &verification_key, VERIFICATION, lock, found).await?;
+        self.tell_verification(job, &manifest, &verification).await?;
+        if !verification.intact {
+            return Ok(());
+        }
+        let outcome = derive::derive(&*self.store, &self.config, &manifest, &original, lock).await?;
+        if let Some(failure) = &outcome.failure {
+            self.dead_letter(entry, &failure.reason, &failure.detail).await?;
+        }
+        let derived = Derived {
+            media_type: DERIVED.into(),
+            recording_id: job.recording,
+            generation: job.generation,
+            original_blake3: manifest.blake3,
+            derived_at: whole_seconds((self.clock)()),
+            derivatives: outcome.objects,
+            failure: outcome.failure.map(|failure| failure.reason),
+            probe: outcome.probe,
+            warnings: outcome.warnings,
+        };
+        let derived = documents::write(&*self.store, &derived_key, DERIVED, lock, derived).await?;
+        self.tell_derived(job, &derived).await
+    }
+
+    async fn manifest(&self, job: &Job) -> Result<Manifest, JobError> {
+        let key = object_key::manifest(&job.bureau, job.recording, job.generation);
+        let document = read_document(&*self.store, &key, manifest::LIMIT).await?;
+        let (_, bytes) = document.ok_or_else(|| JobError::impossible("MANIFEST_MISSING", &key))?;
+        serde_json::from_slice(&bytes).map_err(|e| JobError::impossible("MANIFEST_UNREADABLE", e))
+    }
+
+    fn compare(&self, job: &Job, manifest: &Manifest, original: &Original) -> Verification {
+        Verification {
+            media_type: VERIFICATION.into(),
+            recording_id: job.recording,
+            generation: job.generation,
+            version: job.version.clone(),
+            verified_at: whole_seconds((self.clock)()),
+            size: original.size,
+            blake3: original.blake3,
+            sha256: hex::encode(original.sha256),
+            sm3: hex::encode(original.sm3),
+            intact: original.size == manifest.size && original.blake3 == manifest.blake3,
+        }
+    }
+
+    async fn tell_verification(&self, job: &Job, manifest: &Manifest, found: &Verification) -> Result<(), JobError> {
+        let (intact, at) = (found.intact, found.verified_at);
+        append_fact(&*self.log, &job.key(Subject::Verified), Some(&Fact::Verified(intact, at))).await?;
+        let bytes = |digest: &[u8]| Bytes::copy_from_slice(digest);
+        let from_hex = |text: &str| Bytes::from(hex::decode(text).unwrap_or_default());
+        let event = if intact {
+            RecordingEvent::Verified(RecordingVerified {
+                recording_id: job.recording.to_string(),
+                generation: job.generation,
+                bureau: job.bureau.to_string(),
+                blake3: bytes(&found.blake3.0),
+                sha256: from_hex(&found.sha256),
+                sm3: from_hex(&found.sm3),
+            })
+        } else {
+            tracing::error!(recording = %job.recording, "ALARM: the store gave back other bytes than were stored");
+            RecordingEvent::VerificationFailed(RecordingVerificationFailed {
+                recording_id: job.recording.to_string(),
+                generation: job.generation,
+                bureau: job.bureau.to_string(),
+                expected_blake3: bytes(&manifest.blake3.0),
+                actual_blake3: bytes(&found.blake3.0),
+            })
+        };
+        Ok(publish(&*self.log, &event, &job.bureau, job.recording, job.generation, at).await?)
+    }
+
+    async fn tell_derived(&self, job: &Job, derived: &Derived) -> Result<(), JobError> {
+        let fact = Fact::Derived(derived.failure.clone(), derived.derived_at);
+        append_fact(&*self.log, &job.key(Subject::Derived), Some(&fact)).await?;
+        let (recording_id, bureau) = (job.recording.to_string(), job.bureau.to_string());
+        let generation = job.generation;
+        let event = match &derived.failure {
+            Some(reason) => RecordingEvent::DerivationFailed(RecordingDerivationFailed {
+                recording_id,
+                generation,
+                bureau,
+                reason: reason.clone(),
+            }),
+            None => {
+                let derivatives = derived.derivatives.iter().map(|d| Derivative {
+                    name: d.name.clone(),
+                    object_key: d.object_key.clone(),
+                    version: d.version.clone(),
+                    blake3: Bytes::copy_from_slice(&d.blake3.0),
+                    content_type: d.content_type.clone(),
+                });
+                let derivatives = derivatives.collect();
+                RecordingEvent::Derived(RecordingDerived { recording_id, generation, bureau, derivatives })
+            }
+        };
+        let at = derived.derived_at;
+        publish(&*self.log, &event, &job.bureau, job.recording, generation, at).await?;
+        tracing::info!(recording = %job.recording, count = derived.derivatives.len(), failure = ?derived.failure, "derived");
+        Ok(())
+    }
+}
+
+impl Job {
+    fn key(&self, subject: Subject) -> FactKey {
+        FactKey { recording: self.recording, generation: self.generation, subject }
+    }
+}
+
+fn read_job(entry: &Entry) -> Result<Job, JobError> {
+    let malformed = |what: &'static str| JobError::impossible("JOB_MALFORMED", what);
+    let payload = entry.record.payload.as_deref().unwrap_or_default();
+    let job = MediaJob::decode(payload).map_err(|_| malformed("not a MediaJob"))?;
+    Ok(Job {
+        bureau: job.bureau.parse().map_err(|_| malformed("bureau"))?,
+        recording: job.recording_id.parse().map_err(|_| malformed("recording_id"))?,
+        generation: job.generation,
+        version: job.version,
+    })
+}

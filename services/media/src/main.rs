@@ -1,0 +1,48 @@
+//! The media service on Kafka and S3.
+
+use anyhow::Context;
+use caselock_domain::time::system_clock;
+use caselock_log_kafka::{KafkaConfig, KafkaLog};
+use caselock_media::{MediaConfig, MediaContext};
+use caselock_runtime::{
+    Flags,
+    admin::AdminConfig,
+    service::{self, Running},
+    telemetry::TelemetryConfig,
+};
+use caselock_store_s3::{S3Config, S3Store};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+/// Reads stored originals back whole, digests them, and makes proxies and pictures.
+#[derive(Parser)]
+#[command(name = "caselock-media", version)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Config {
+    media: MediaConfig,
+    kafka: KafkaConfig,
+    s3: S3Config,
+    admin: AdminConfig,
+    telemetry: TelemetryConfig,
+}
+
+caselock_runtime::common_config!(Config);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    service::run("caselock-media", &Arguments::parse().flags, serve).await
+}
+
+async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
+    let Running { health, stop } = running;
+    let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
+    let store = S3Store::open(&config.s3).await;
+    let context = MediaContext { log, store, clock: system_clock(), health, stop };
+    caselock_media::start(config.media, context).await?.stopped().await
+}
