@@ -97,3 +97,148 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
 fn last_begun(now: &GenerationFacts, opened_at: Timestamp) -> Timestamp {
     now.claim().map_or(opened_at, |(_, at)| at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caselock_domain::{
+        digest::{Blake3, SegmentValue},
+        fact::{Acknowledged, Completed, Fact, FactKey, Opened, PartStored, Subject},
+        id::RecordingId,
+        receipt::Receipt,
+        shape::Shape,
+    };
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + hours * 3600).unwrap()
+    }
+
+    /// Facts in the order of the log, and the step that follows.
+    struct Case {
+        facts: RecordingFacts,
+        offset: u64,
+        circumstances: Circumstances,
+    }
+
+    impl Case {
+        fn opened() -> Self {
+            let day = |days: i64| SignedDuration::from_hours(24 * days);
+            let circumstances = Circumstances {
+                now: at(1),
+                segments_wait: false,
+                doomed: None,
+                abandon_after: day(30),
+                keep_facts: day(30),
+            };
+            let metadata = serde_json::from_value(serde_json::json!({
+                "source": "document", "matter": "permit", "record_form": "document", "unit": "u", "officers": ["o"],
+                "document_id": "d", "original_name": "n", "content_type": "a/b"
+            }));
+            let case = Self { facts: RecordingFacts::default(), offset: 0, circumstances };
+            case.with(
+                0,
+                Subject::Opened([1; 16]),
+                Fact::Opened(Box::new(Opened {
+                    bureau: "demo".parse().unwrap(),
+                    key: "k".parse().unwrap(),
+                    metadata: metadata.unwrap(),
+                    shape: Shape { segment_size: 1024, size: Some(2000) },
+                    opened_at: at(0),
+                })),
+            )
+        }
+
+        fn with(mut self, generation: u32, subject: Subject, fact: Fact) -> Self {
+            let key = FactKey { recording: RecordingId::from_bytes([1; 16]), generation, subject };
+            self.facts.apply(&key, self.offset, Some(fact));
+            self.offset += 1;
+            self
+        }
+
+        fn segment(self, index: u32, value: u8) -> Self {
+            let fact = Acknowledged { length: 1, footage_offset: 0, root: None };
+            self.with(0, Subject::Acknowledged(index, SegmentValue([value; 32])), Fact::Acknowledged(fact))
+        }
+
+        fn part(self, index: u32) -> Self {
+            let fact =
+                PartStored { length: 1, etag: String::new(), crc64nvme: 0, multipart_id: "m".into(), root: None };
+            self.with(0, Subject::PartStored(index, SegmentValue([1; 32])), Fact::PartStored(fact))
+        }
+
+        fn claim(self, id: &str) -> Self {
+            self.with(0, Subject::Claimed(id.into()), Fact::Claimed(at(0)))
+        }
+
+        fn seal(self) -> Self {
+            self.with(0, Subject::Sealed(Blake3([1; 32])), Fact::Sealed(2000))
+        }
+
+        fn complete(self) -> Self {
+            let fact =
+                Completed { version: "v".into(), stored_at: at(1), lock_until: at(9), legal_hold: false, crc64nvme: 0 };
+            self.with(0, Subject::Completed([1; 16]), Fact::Completed(fact))
+        }
+
+        fn receipt(self) -> Self {
+            let receipt = Receipt { payload: Vec::new(), key_id: String::new(), signature: Vec::new() };
+            self.with(0, Subject::Receipted, Fact::Receipted(Box::new(receipt), at(1)))
+        }
+
+        fn given(mut self, change: impl FnOnce(&mut Circumstances)) -> Self {
+            change(&mut self.circumstances);
+            self
+        }
+
+        #[track_caller]
+        fn expect(self, step: Step) -> Self {
+            assert_eq!(next(&self.facts, &self.circumstances), step);
+            self
+        }
+    }
+
+    #[test]
+    fn from_the_first_segment_to_the_last_tombstone() {
+        let case = Case::opened().expect(Step::Wait).segment(0, 1).expect(Step::Wait);
+        let case = case.given(|c| c.segments_wait = true).expect(Step::Claim);
+        let case = case.claim("m").expect(Step::Wait).part(0).seal().expect(Step::Wait);
+        let case = case.part(1).expect(Step::Complete);
+        let case = case.complete().expect(Step::Finish).receipt().expect(Step::Announce);
+        drop(case);
+        let tidy = Case::opened().receipt().expect(Step::Wait);
+        tidy.given(|c| c.now = at(24 * 32)).expect(Step::Forget);
+    }
+
+    #[test]
+    fn what_is_complete_is_finished_whatever_else_is_known() {
+        let requested = Fact::AbandonRequested(at(1));
+        let case = Case::opened().segment(0, 1).segment(0, 2).claim("m").complete();
+        let case = case.with(0, Subject::AbandonRequested, requested);
+        case.given(|c| c.doomed = Some("FOOTAGE_LOST")).expect(Step::Finish).receipt().expect(Step::Announce);
+    }
+
+    #[test]
+    fn doom_and_conflict_reset() {
+        Case::opened().seal().given(|c| c.doomed = Some("FOOTAGE_LOST")).expect(Step::Reset("FOOTAGE_LOST"));
+        let case = Case::opened().claim("m").segment(0, 1).segment(0, 2).expect(Step::Reset("SEGMENT_CONFLICT"));
+        let case = case.with(1, Subject::Reset("SEGMENT_CONFLICT".into()), Fact::Reset(at(1)));
+        case.expect(Step::AnnounceReset);
+    }
+
+    #[test]
+    fn what_is_sealed_is_never_given_up() {
+        let late = |c: &mut Circumstances| c.now = at(24 * 31);
+        Case::opened().given(late).expect(Step::Abandon("EXPIRED"));
+        Case::opened().seal().given(late).expect(Step::Wait);
+        let asked = Case::opened().with(0, Subject::AbandonRequested, Fact::AbandonRequested(at(1)));
+        let asked = asked.expect(Step::Abandon("REQUESTED")).seal().expect(Step::Wait);
+        drop(asked);
+        let given_up = Case::opened().claim("m").with(0, Subject::Abandoned, Fact::Abandoned("X".into(), at(1)));
+        given_up.expect(Step::AnnounceAbandoned);
+    }
+
+    #[test]
+    fn losers_of_the_race_are_dropped() {
+        Case::opened().claim("m").claim("n").expect(Step::DropLosers);
+    }
+}

@@ -1,11 +1,15 @@
 //! The end-to-end tests' stacks: the real programs, on the embedded default and on the real Kafka and S3 server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod bench;
+mod faulty;
 mod footage;
 mod program;
 mod stack;
 mod uploader;
 
+pub use bench::{Bench, Running};
+pub use faulty::{Death, Faults};
 pub use footage::{Footage, random_file};
 pub use program::Program;
 pub use stack::{Kind, Stack, free_port};

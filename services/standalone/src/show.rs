@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use caselock_domain::manifest::Manifest;
+use caselock_domain::{manifest::Manifest, object_key};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use serde::Deserialize;
 
@@ -32,7 +32,6 @@ struct Derived {
 
 #[derive(Deserialize)]
 struct Derivative {
-    name: String,
     object_key: String,
 }
 
@@ -90,18 +89,20 @@ fn row(store: &Path, folder: &Path) -> anyhow::Result<[String; 6]> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("manifest.json"))?)?;
     let meta = store.join(".caselock/meta").join(format!("{}.json", manifest.object_key));
     let lock: Lock = serde_json::from_slice(&fs::read(meta)?)?;
-    let mut files = vec![format!("original: {}", manifest.object_key)];
+    let own = object_key::prefix(&manifest.bureau, manifest.recording_id, manifest.generation);
+    let mut files = vec![own.clone(), "  original".to_owned()];
     match fs::read(folder.join("derived.json")) {
         Ok(bytes) => {
             let derived: Derived = serde_json::from_slice(&bytes)?;
-            files.extend(derived.derivatives.into_iter().map(|d| format!("{}: {}", d.name, d.object_key)));
-            files.extend(derived.failure.map(|reason| format!("no proxy or pictures: {reason}")));
+            let names = derived.derivatives.iter().map(|d| d.object_key.strip_prefix(&own).unwrap_or(&d.object_key));
+            files.extend(names.map(|name| format!("  {name}")));
+            files.extend(derived.failure.map(|reason| format!("  no proxy or pictures: {reason}")));
         }
-        Err(_) => files.push("proxy and pictures are not made yet".into()),
+        Err(_) => files.push("  proxy and pictures are not made yet".into()),
     }
     let hold = if lock.legal_hold { "\nand a legal hold" } else { "" };
     Ok([
-        format!("{}\n{}", manifest.metadata.original_name, manifest.recording_id),
+        manifest.metadata.original_name,
         manifest.metadata.content_type,
         manifest.size.to_string(),
         halves(&manifest.blake3.to_hex()),

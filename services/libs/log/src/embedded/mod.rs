@@ -16,7 +16,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{Entry, Followed, Follower, Log, LogError, Member, Offset, Record, Topic};
 use coordinator::Coordinator;
@@ -35,14 +35,19 @@ pub struct EmbeddedLog {
     file: Arc<LogFile>,
     writer: Writer,
     groups: Mutex<HashMap<(String, Topic), Coordinator>>,
+    /// Where the log's own tasks run: they outlive those of any one caller.
+    runtime: Handle,
 }
 
 impl EmbeddedLog {
     /// Opens the log, or creates it, in `path`.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn open(path: &Path) -> Result<Arc<Self>, LogError> {
         let file = Arc::new(LogFile::open(path)?);
         let writer = Writer::start(file.clone())?;
-        Ok(Arc::new(Self { file, writer, groups: Mutex::default() }))
+        Ok(Arc::new(Self { file, writer, groups: Mutex::default(), runtime: Handle::current() }))
     }
 }
 
@@ -69,9 +74,10 @@ impl Log for EmbeddedLog {
     async fn join(&self, group: &str, topic: Topic) -> Result<Member, LogError> {
         let coordinator = {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-            let coordinator = groups
-                .entry((group.to_owned(), topic))
-                .or_insert_with(|| Coordinator::start(group, topic, self.file.clone(), self.writer.clone()));
+            let coordinator = groups.entry((group.to_owned(), topic)).or_insert_with(|| {
+                let _own = self.runtime.enter();
+                Coordinator::start(group, topic, self.file.clone(), self.writer.clone())
+            });
             coordinator.clone()
         };
         coordinator.join().await

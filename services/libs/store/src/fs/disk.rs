@@ -67,7 +67,10 @@ impl Disk {
             data.sync_data()?;
             write_json(&dir.join(format!("part-{number}.json")), &part)
         };
-        write().map_err(|e| failed(&begun.key, &e))?;
+        write().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => StoreError::new(ErrorKind::MultipartGone, &begun.key, "aborted meanwhile"),
+            _ => failed(&begun.key, &e),
+        })?;
         Ok(part.crc64nvme)
     }
 
@@ -117,7 +120,14 @@ impl Disk {
     }
 
     pub fn abort(&self, id: &str) -> Result<()> {
-        match fs::remove_dir_all(self.multipart(id)?) {
+        let dir = self.multipart(id)?;
+        // Renamed first: whoever is putting a part at this moment finds the upload gone, and nothing comes in between.
+        let aborted = dir.with_extension("aborted");
+        let remove = || -> io::Result<()> {
+            fs::rename(&dir, &aborted)?;
+            fs::remove_dir_all(&aborted)
+        };
+        match remove() {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(id, &error)),
             _ => Ok(()),
         }

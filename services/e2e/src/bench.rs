@@ -1,0 +1,203 @@
+//! Services within the test, so that one of them can die at any point while the others live: a gateway with its client, and
+//! archivers, each in a runtime of its own.
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use caselock_archiver::{ArchiverConfig, ArchiverContext};
+use caselock_client::{Client, Connect, Footage, Upload, UploadError, Uploaded};
+use caselock_domain::{
+    fact::{self},
+    id::RecordingId,
+    partition,
+    receipt::KeyRing,
+    state::RecordingFacts,
+    time::system_clock,
+};
+use caselock_gateway::{Gateway, GatewayConfig, GatewayContext};
+use caselock_log::{Followed, Log, Record, Topic, embedded::EmbeddedLog};
+use caselock_proto::v1 as proto;
+use caselock_runtime::health::Health;
+use caselock_store::{Store, fs::FsStore};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Faults, root};
+
+/// A log, a store, a gateway and a client.
+pub struct Bench {
+    pub log: Arc<dyn Log>,
+    pub store: Arc<dyn Store>,
+    pub client: Arc<Client>,
+    pub dir: TempDir,
+    pub keys: KeyRing,
+    gateways: Vec<Gateway>,
+}
+
+/// An archiver that is running in a runtime of its own.
+pub struct Running {
+    runtime: Option<tokio::runtime::Runtime>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// As kill -9: nothing it had begun goes on.
+    pub fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Bench {
+    /// On the embedded log and store.
+    pub async fn embedded() -> Self {
+        let dir = TempDir::new().unwrap();
+        let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
+        let store = FsStore::open(dir.path().join("store"), system_clock()).unwrap();
+        Self::on(log, store, dir).await
+    }
+
+    /// On a log and store of one's own.
+    pub async fn on(log: Arc<dyn Log>, store: Arc<dyn Store>, dir: TempDir) -> Self {
+        let ca = dir.path().join("ca");
+        assert!(Command::new(root().join("deploy/dev-ca.sh")).arg(&ca).output().unwrap().status.success());
+        let mut keys = KeyRing::default();
+        keys.add_pem(&std::fs::read_to_string(ca.join("receipt-key.pub.pem")).unwrap()).unwrap();
+        let gateways = vec![gateway(log.clone()).await, gateway(log.clone()).await];
+        let client = Arc::new(client(&gateways[..1], &keys));
+        Self { log, store, client, dir, keys, gateways }
+    }
+
+    /// A client of the gateway with this number (0 or 1).
+    pub fn client_of(&self, gateway: usize) -> Client {
+        client(&self.gateways[gateway..=gateway], &self.keys)
+    }
+
+    /// The gateway's address, for callers of the protocol.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.gateways[0].address)
+    }
+
+    /// Starts an archiver, perhaps one that is going to die.
+    pub fn archiver(&self, faults: Option<&Faults>) -> Running {
+        let (log, store) = match faults {
+            Some(faults) => (faults.log(self.log.clone()), faults.store(self.store.clone())),
+            None => (self.log.clone(), self.store.clone()),
+        };
+        let config =
+            ArchiverConfig { signing_key: self.dir.path().join("ca/receipt-key.pem"), ..ArchiverConfig::default() };
+        let stop = CancellationToken::new();
+        let context = ArchiverContext {
+            log,
+            store,
+            clock: system_clock(),
+            nonce: rand::random::<[u8; 16]>,
+            health: Health::default(),
+            stop: stop.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move {
+            let archiver = caselock_archiver::start(config, context).await.unwrap();
+            archiver.stopped().await.unwrap();
+        });
+        Running { runtime: Some(runtime), stop }
+    }
+
+    /// Uploads a file as `key`, with a case number, so that there is a hold to be set.
+    pub async fn upload(&self, client: &Client, path: &Path, key: &str) -> Result<Uploaded, UploadError> {
+        let upload = Upload {
+            key: key.to_owned(),
+            metadata: metadata(),
+            throttle: Arc::default(),
+            patience: Duration::from_secs(60),
+            report: &|_| {},
+        };
+        client.upload(&Footage::open(path)?, &upload).await
+    }
+
+    /// The facts of a recording, read from the log as any service reads them.
+    pub async fn facts(&self, id: RecordingId) -> RecordingFacts {
+        let mut facts = RecordingFacts::default();
+        for (offset, record) in self.records(Topic::Uploads, id).await {
+            let (key, fact) = fact::decode(&record.key, record.payload.as_deref()).unwrap();
+            if key.recording == id {
+                facts.apply(&key, offset, fact);
+            }
+        }
+        facts
+    }
+
+    /// The records of the partition that a recording's go to.
+    pub async fn records(&self, topic: Topic, id: RecordingId) -> Vec<(u64, Record)> {
+        let number = partition::of(id, self.log.partitions(topic));
+        let bounds = self.log.bounds(topic, number).await.unwrap();
+        let mut follower = self.log.follow(topic, vec![(number, bounds.start)]).await.unwrap();
+        let mut records = Vec::new();
+        loop {
+            match follower.recv().await.unwrap().unwrap() {
+                Followed::Entry(entry) => records.push((entry.offset, entry.record)),
+                Followed::End { position, .. } if position >= bounds.end => return records,
+                Followed::End { .. } => {}
+            }
+        }
+    }
+
+    /// Waits, boundedly, until the facts of a recording are so.
+    pub async fn wait_for(&self, what: &str, id: RecordingId, holds: impl Fn(&RecordingFacts) -> bool) {
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while !holds(&self.facts(id).await) {
+            assert!(Instant::now() < give_up, "waited for: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn gateway(log: Arc<dyn Log>) -> Gateway {
+    let config = GatewayConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        plaintext_bureau: Some("demo".into()),
+        ..GatewayConfig::default()
+    };
+    let context = GatewayContext {
+        log,
+        clock: system_clock(),
+        nonce: rand::random::<[u8; 16]>,
+        health: Health::default(),
+        stop: CancellationToken::new(),
+    };
+    caselock_gateway::start(config, context).await.unwrap()
+}
+
+fn client(gateways: &[Gateway], keys: &KeyRing) -> Client {
+    let servers = gateways.iter().map(|gateway| format!("http://{}", gateway.address)).collect();
+    Client::new(&Connect { servers, tls: None }, keys.clone()).unwrap()
+}
+
+fn metadata() -> proto::RecordingMetadata {
+    proto::RecordingMetadata {
+        source: proto::Source::Document as i32,
+        matter: proto::Matter::Penalty as i32,
+        record_form: proto::RecordForm::Document as i32,
+        unit: "unit".into(),
+        officers: vec!["officer".into()],
+        document_id: "WS-1".into(),
+        case_number: "2026-1".into(),
+        original_name: "a.bin".into(),
+        content_type: "application/octet-stream".into(),
+        ..Default::default()
+    }
+}

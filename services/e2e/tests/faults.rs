@@ -1,0 +1,247 @@
+//! Death between any two steps, and loss behind the services' backs: the same object, the same receipt, or "send again" by
+//! itself.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+
+use caselock_client::Uploaded;
+use caselock_domain::{id::RecordingId, manifest::Manifest, object_key, receipt::Receipt, state::Phase};
+use caselock_e2e::{Bench, Death, Faults, random_file};
+use caselock_log::Topic;
+use caselock_store::{ErrorKind, oldest_version, read_document};
+
+const KEY: &str = "k";
+const SEGMENT: u64 = 8 << 20;
+
+fn file(bench: &Bench, length: u64) -> PathBuf {
+    let path = bench.dir.path().join("footage.bin");
+    random_file(&path, length);
+    path
+}
+
+fn id() -> RecordingId {
+    RecordingId::derive(&"demo".parse().unwrap(), &KEY.parse().unwrap())
+}
+
+fn header(record: &caselock_log::Record, name: &str) -> String {
+    String::from_utf8(record.header_value(name).unwrap().to_vec()).unwrap()
+}
+
+/// One object, locked and held; one receipt, in the client's hands, the manifest and the facts alike; its event, whose
+/// copies are the same.
+async fn check(bench: &Bench, path: &std::path::Path, uploaded: &Uploaded) {
+    let payload = bench.keys.verify(&uploaded.receipt).unwrap();
+    let whole = *blake3::hash(&std::fs::read(path).unwrap()).as_bytes();
+    assert_eq!(payload.blake3.0, whole);
+    let versions = bench.store.versions(&payload.object_key).await.unwrap();
+    assert_eq!(versions.len(), 1);
+    assert_eq!(versions[0].id, payload.version);
+    let lock = bench.store.lock(&payload.object_key, &payload.version).await.unwrap();
+    assert_eq!((lock.until, lock.hold), (Some(payload.locked_until), true));
+    let deleted = bench.store.delete_version(&payload.object_key, &payload.version, true).await;
+    assert_eq!(deleted.unwrap_err().kind, ErrorKind::Locked);
+
+    let key = object_key::manifest(&payload.bureau, payload.recording_id, payload.generation);
+    let (version, manifest) = read_document(&*bench.store, &key, 1 << 20).await.unwrap().unwrap();
+    assert_eq!(bench.store.lock(&key, &version).await.unwrap(), lock);
+    let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(Receipt::try_from(&manifest.receipt).unwrap(), uploaded.receipt);
+
+    // The end is finished: told, and tidied.
+    bench
+        .wait_for("the end", payload.recording_id, |facts| {
+            facts.phase() == Some(Phase::Stored) && facts.now().unwrap().finished_work().is_empty()
+        })
+        .await;
+    let facts = bench.facts(payload.recording_id).await;
+    assert_eq!(facts.now().unwrap().receipt(), Some(&uploaded.receipt));
+    let events = bench.records(Topic::Events, payload.recording_id).await;
+    let stored: Vec<_> = events
+        .iter()
+        .map(|(_, record)| record)
+        .filter(|record| header(record, "ce_type") == "io.caselock.recording.stored.v1")
+        .collect();
+    assert!(!stored.is_empty());
+    assert!(stored.iter().all(|record| *record == stored[0]), "copies of the event differ");
+    assert!(!bench.records(Topic::MediaJobs, payload.recording_id).await.is_empty());
+}
+
+/// Kills an archiver at its n-th change of log or store, for every n, before it takes effect or after, and lets another
+/// one go on.
+async fn survives_death_at_every_change(death: Death) {
+    for change in 0.. {
+        let bench = Bench::embedded().await;
+        let path = file(&bench, SEGMENT + 17);
+        let faults = Faults::at(change, death);
+        let first = bench.archiver(Some(&faults));
+        let upload = bench.upload(&bench.client, &path, KEY);
+        tokio::pin!(upload);
+        let mut uploaded = None;
+        let died = tokio::select! {
+            () = faults.died() => true,
+            done = &mut upload => {
+                uploaded = Some(done.unwrap());
+                // What follows the receipt: the event, the job, the tombstones, the deletion from the log.
+                tokio::select! {
+                    () = faults.died() => true,
+                    () = tokio::time::sleep(std::time::Duration::from_secs(3)) => false,
+                }
+            }
+        };
+        first.kill();
+        let _second = bench.archiver(None);
+        let uploaded = match uploaded {
+            Some(uploaded) => uploaded,
+            None => upload.await.unwrap(),
+        };
+        check(&bench, &path, &uploaded).await;
+        if !died {
+            assert!(change > 15, "only {change} changes were seen");
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_before_every_change() {
+    survives_death_at_every_change(Death::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_every_change() {
+    survives_death_at_every_change(Death::After).await;
+}
+
+/// Uploads while `meanwhile` does its worst.
+async fn stored_in_the_end(bench: &Bench, path: &std::path::Path, meanwhile: impl Future<Output = ()>) -> Uploaded {
+    let (uploaded, ()) = tokio::join!(bench.upload(&bench.client, path, KEY), meanwhile);
+    let uploaded = uploaded.unwrap();
+    check(bench, path, &uploaded).await;
+    uploaded
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_multipart_upload_aborted_before_the_seal_is_sent_again() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 3 * SEGMENT);
+    // The archiver dies after its first part; the store forgets the upload; then it goes on.
+    let faults = Faults::at(4, Death::After);
+    let first = bench.archiver(Some(&faults));
+    let meanwhile = async {
+        faults.died().await;
+        first.kill();
+        let facts = bench.facts(id()).await;
+        let (claim, _) = facts.now().unwrap().claim().unwrap();
+        bench.store.abort(&object_key::original(&"demo".parse().unwrap(), id(), 0), claim).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+    };
+    let uploaded = stored_in_the_end(&bench, &path, meanwhile).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    let events = bench.records(Topic::Events, id()).await;
+    let types: Vec<_> = events.iter().map(|(_, record)| header(record, "ce_type")).collect();
+    assert!(types.contains(&"io.caselock.recording.resend-needed.v1".to_owned()), "{types:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_multipart_upload_aborted_after_the_seal_is_sent_again() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 2 * SEGMENT);
+    let meanwhile = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        // Two parts and their facts, then death before the completion.
+        let faults = Faults::at(6, Death::Before);
+        let first = bench.archiver(Some(&faults));
+        faults.died().await;
+        first.kill();
+        let facts = bench.facts(id()).await;
+        assert!(facts.now().unwrap().is_stored_up_to(2));
+        let (claim, _) = facts.now().unwrap().claim().unwrap();
+        bench.store.abort(&object_key::original(&"demo".parse().unwrap(), id(), 0), claim).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+    };
+    let uploaded = stored_in_the_end(&bench, &path, meanwhile).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    let old = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    assert_eq!(oldest_version(&*bench.store, &old).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lost_footage_asks_for_it_again() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 2 * SEGMENT + 1);
+    let meanwhile = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        for partition in 0..bench.log.partitions(Topic::Footage) {
+            let end = bench.log.bounds(Topic::Footage, partition).await.unwrap().end;
+            bench.log.delete_before(Topic::Footage, partition, end).await.unwrap();
+        }
+        std::mem::forget(bench.archiver(None));
+    };
+    let uploaded = stored_in_the_end(&bench, &path, meanwhile).await;
+    assert_eq!(uploaded.payload.generation, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abandoned_upload_is_opened_again() {
+    use caselock_proto::v1::{AbandonUploadRequest, ingest_service_client::IngestServiceClient};
+    let bench = Bench::embedded().await;
+    let path = file(&bench, SEGMENT + 1);
+    // Nobody archives: the upload is held, and sealed by no one, when its client is gone.
+    let upload = bench.upload(&bench.client, &path, KEY);
+    let held = bench.wait_for("a segment", id(), |f| f.now().is_some_and(|g| !g.held_segments().is_empty()));
+    tokio::select! {
+        done = upload => panic!("{done:?}"),
+        () = held => {}
+    }
+    if bench.facts(id()).await.phase() == Some(Phase::Open) {
+        let mut ingest = IngestServiceClient::connect(bench.address()).await.unwrap();
+        ingest.abandon_upload(AbandonUploadRequest { recording_id: id().to_string() }).await.unwrap();
+        let _archiver = bench.archiver(None);
+        bench.wait_for("the end of it", id(), |facts| facts.phase() == Some(Phase::Abandoned)).await;
+        bench.wait_for("tidiness", id(), |facts| facts.now().unwrap().finished_work().is_empty()).await;
+        let uploaded = stored_in_the_end(&bench, &path, async {}).await;
+        assert_eq!(uploaded.payload.generation, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_recording_through_two_gateways_at_once_is_one_object() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 5 * SEGMENT + 3);
+    let _archiver = bench.archiver(None);
+    let other = bench.client_of(1);
+    let (a, b) = tokio::join!(bench.upload(&bench.client, &path, KEY), bench.upload(&other, &path, KEY));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_eq!(a.receipt, b.receipt);
+    check(&bench, &path, &a).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_files_under_one_key_never_mix() {
+    let bench = Bench::embedded().await;
+    let paths = ["a", "b"].map(|name| {
+        let path = bench.dir.path().join(name);
+        random_file(&path, 3 * SEGMENT);
+        path
+    });
+    let _archiver = bench.archiver(None);
+    let other = bench.client_of(1);
+    let (a, b) = tokio::join!(bench.upload(&bench.client, &paths[0], KEY), bench.upload(&other, &paths[1], KEY));
+    // At most one gets the receipt; the other is refused, and stores nothing.
+    match (a, b) {
+        (Ok(a), Err(_)) => check(&bench, &paths[0], &a).await,
+        (Err(_), Ok(b)) => check(&bench, &paths[1], &b).await,
+        (Err(a), Err(b)) => {
+            // Each stopped the other. Whoever comes again alone is stored.
+            println!("{a}; {b}");
+            let again = bench.upload(&bench.client, &paths[0], KEY).await;
+            let again = match again {
+                Ok(again) => again,
+                Err(_) => bench.upload(&bench.client, &paths[1], KEY).await.unwrap(),
+            };
+            let own = blake3::hash(&std::fs::read(&paths[0]).unwrap()).as_bytes() == &again.payload.blake3.0;
+            check(&bench, &paths[usize::from(!own)], &again).await;
+        }
+        (Ok(a), Ok(b)) => panic!("both stored: {a:?} {b:?}"),
+    }
+}

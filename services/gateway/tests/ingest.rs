@@ -1,0 +1,434 @@
+//! The protocol's promises and refusals, on the embedded log, with nobody archiving.
+#![allow(clippy::unwrap_used)]
+
+use std::{sync::Arc, time::Duration};
+
+use caselock_domain::digest::{Blake3, segment_digest};
+use caselock_gateway::{Gateway, GatewayConfig, GatewayContext};
+use caselock_log::{Log, Topic, embedded::EmbeddedLog};
+use caselock_proto::v1::{
+    self as proto, RecordingState, ingest_service_client::IngestServiceClient, write_segments_request::Content,
+    write_segments_response::Outcome,
+};
+use caselock_runtime::health::Health;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt;
+
+const SEGMENT: usize = 8 << 20;
+
+/// Gateways on one log.
+struct Bench {
+    log: Arc<EmbeddedLog>,
+    _dir: TempDir,
+}
+
+/// One gateway, with a client of its bureau.
+struct Door {
+    client: IngestServiceClient<Channel>,
+    stop: CancellationToken,
+    gateway: Gateway,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        Self { log: EmbeddedLog::open(&dir.path().join("log")).unwrap(), _dir: dir }
+    }
+
+    async fn door(&self, bureau: &str) -> Door {
+        self.door_with(bureau, |_| {}).await
+    }
+
+    async fn door_with(&self, bureau: &str, change: impl FnOnce(&mut GatewayConfig)) -> Door {
+        let mut config = GatewayConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            plaintext_bureau: Some(bureau.into()),
+            ..GatewayConfig::default()
+        };
+        change(&mut config);
+        let stop = CancellationToken::new();
+        let context = GatewayContext {
+            log: self.log.clone(),
+            clock: caselock_domain::time::system_clock(),
+            nonce: || *uuid::Uuid::new_v4().as_bytes(),
+            health: Health::default(),
+            stop: stop.clone(),
+        };
+        let gateway = caselock_gateway::start(config, context).await.unwrap();
+        let client = IngestServiceClient::connect(format!("http://{}", gateway.address)).await.unwrap();
+        Door { client, stop, gateway }
+    }
+}
+
+fn metadata() -> proto::RecordingMetadata {
+    proto::RecordingMetadata {
+        source: proto::Source::Document as i32,
+        matter: proto::Matter::Permit as i32,
+        record_form: proto::RecordForm::Document as i32,
+        unit: "unit".into(),
+        officers: vec!["officer".into()],
+        document_id: "WS-1".into(),
+        original_name: "a.pdf".into(),
+        content_type: "application/pdf".into(),
+        ..Default::default()
+    }
+}
+
+fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i / 7) as u8 ^ (i >> 11) as u8).collect()
+}
+
+fn whole(bytes: &[u8]) -> Blake3 {
+    Blake3(*blake3::hash(bytes).as_bytes())
+}
+
+fn header(recording: &proto::Recording, index: u32, bytes: &[u8]) -> proto::SegmentHeader {
+    proto::SegmentHeader {
+        recording_id: recording.recording_id.clone(),
+        generation: recording.generation,
+        index,
+        length: bytes.len() as u32,
+        value: segment_digest(index, SEGMENT as u32, bytes).unwrap().value.0.to_vec().into(),
+    }
+}
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every error carries ErrorInfo");
+    assert_eq!(info.domain, "caselock");
+    info.reason.clone()
+}
+
+impl Door {
+    async fn try_open(&mut self, key: &str, size: Option<u64>) -> Result<proto::Recording, Status> {
+        let request = proto::OpenUploadRequest { idempotency_key: key.into(), metadata: Some(metadata()), size };
+        Ok(self.client.open_upload(request).await?.into_inner().recording.unwrap())
+    }
+
+    async fn open(&mut self, key: &str, size: Option<u64>) -> proto::Recording {
+        self.try_open(key, size).await.unwrap()
+    }
+
+    /// Sends messages over one stream and collects the outcomes until its end.
+    async fn write(&mut self, contents: Vec<Content>) -> Result<Vec<Outcome>, Status> {
+        let requests = contents.into_iter().map(|c| proto::WriteSegmentsRequest { content: Some(c) });
+        let requests: Vec<_> = requests.collect();
+        let mut answers = self.client.write_segments(tokio_stream::iter(requests)).await?.into_inner();
+        let mut outcomes = Vec::new();
+        while let Some(answer) = answers.message().await? {
+            outcomes.push(answer.outcome.unwrap());
+        }
+        Ok(outcomes)
+    }
+
+    async fn send(&mut self, recording: &proto::Recording, index: u32, bytes: &[u8]) -> Outcome {
+        self.write(segment(header(recording, index, bytes), bytes)).await.unwrap().remove(0)
+    }
+
+    async fn held(&mut self, recording: &proto::Recording) -> Vec<u32> {
+        let request = proto::GetUploadRequest { recording_id: recording.recording_id.clone() };
+        let held = self.client.get_upload(request).await.unwrap().into_inner().held;
+        held.into_iter().map(|segment| segment.index).collect()
+    }
+
+    async fn seal(&mut self, recording: &proto::Recording, bytes: &[u8]) -> Result<proto::Recording, Status> {
+        let request = proto::SealUploadRequest {
+            recording_id: recording.recording_id.clone(),
+            generation: recording.generation,
+            size: bytes.len() as u64,
+            blake3: whole(bytes).0.to_vec().into(),
+        };
+        Ok(self.client.seal_upload(request).await?.into_inner().recording.unwrap())
+    }
+}
+
+fn segment(header: proto::SegmentHeader, bytes: &[u8]) -> Vec<Content> {
+    let chunks = bytes.chunks(1 << 20).map(|c| Content::Chunk(c.to_vec().into()));
+    std::iter::once(Content::Header(header)).chain(chunks).collect()
+}
+
+#[track_caller]
+fn refused(outcome: &Outcome) -> &proto::SegmentRefused {
+    match outcome {
+        Outcome::Refused(refused) => refused,
+        Outcome::Accepted(accepted) => panic!("accepted: {accepted:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_gateway_accepts_every_gateway_knows() {
+    let bench = Bench::new();
+    let (mut a, mut b) = (bench.door("demo").await, bench.door("demo").await);
+    let bytes = bytes(2 * SEGMENT + 5);
+    let recording = a.open("k", Some(bytes.len() as u64)).await;
+    assert_eq!(b.open("k", Some(bytes.len() as u64)).await, recording);
+    // Out of order, over both at once.
+    let segments: Vec<_> = bytes.chunks(SEGMENT).collect();
+    let (last, first) = tokio::join!(b.send(&recording, 2, segments[2]), a.send(&recording, 0, segments[0]));
+    assert!(matches!((last, first), (Outcome::Accepted(_), Outcome::Accepted(_))));
+    assert_eq!(a.held(&recording).await, [0, 2]);
+    assert_eq!(b.held(&recording).await, [0, 2]);
+
+    let gaps = b.seal(&recording, &bytes).await.unwrap_err();
+    assert_eq!((reason(&gaps).as_str(), gaps.code()), ("SEAL_INCOMPLETE", Code::FailedPrecondition));
+    assert!(gaps.message().contains("missing: 1"), "{}", gaps.message());
+    assert!(matches!(b.send(&recording, 1, segments[1]).await, Outcome::Accepted(_)));
+    let mut other = bytes.clone();
+    other[7] ^= 1;
+    assert_eq!(reason(&a.seal(&recording, &other).await.unwrap_err()), "SEAL_DIGEST_MISMATCH");
+    assert_eq!(reason(&a.seal(&recording, &bytes[..SEGMENT]).await.unwrap_err()), "SEAL_DIGEST_MISMATCH");
+    assert_eq!(a.seal(&recording, &bytes).await.unwrap().state(), RecordingState::Sealed);
+    assert_eq!(b.seal(&recording, &bytes).await.unwrap().state(), RecordingState::Sealed);
+    // Closed now, and it says so.
+    assert_eq!(refused(&a.send(&recording, 0, segments[0]).await).reason, "UPLOAD_CLOSED");
+    let abandon = proto::AbandonUploadRequest { recording_id: recording.recording_id.clone() };
+    assert_eq!(reason(&a.client.abandon_upload(abandon).await.unwrap_err()), "UPLOAD_CLOSED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_segment_is_in_the_log_once_however_often_it_comes() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let bytes = bytes(1000);
+    let recording = door.open("k", None).await;
+    for _ in 0..3 {
+        assert!(matches!(door.send(&recording, 0, &bytes).await, Outcome::Accepted(_)));
+        // So that the next copy finds it held: the view follows the log.
+        assert_eq!(door.held(&recording).await, [0]);
+    }
+    let mut records = 0;
+    for partition in 0..bench.log.partitions(Topic::Footage) {
+        let bounds = bench.log.bounds(Topic::Footage, partition).await.unwrap();
+        records += bounds.end - bounds.start;
+    }
+    assert_eq!(records, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_metadata_is_refused_with_every_field() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let request = proto::OpenUploadRequest {
+        idempotency_key: "two words".into(),
+        metadata: Some(proto::RecordingMetadata { source: 4, ..Default::default() }),
+        size: Some(1),
+    };
+    let status = door.client.open_upload(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "METADATA_INVALID"));
+    let details = status.get_error_details();
+    let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+    let expected = [
+        "idempotency_key",
+        "metadata.matter",
+        "metadata.record_form",
+        "metadata.unit",
+        "metadata.officers",
+        "metadata.original_name",
+        "metadata.content_type",
+        "metadata.device_id",
+        "metadata.recorded_started_at",
+        "metadata.recorded_ended_at",
+    ];
+    assert_eq!(fields, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stored_is_refused_at_the_opening() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    assert_eq!(reason(&door.try_open("k", Some(0)).await.unwrap_err()), "RECORDING_EMPTY");
+    let too_large = Some(10_000 * (16 << 20) + 1);
+    assert_eq!(reason(&door.try_open("k", too_large).await.unwrap_err()), "RECORDING_TOO_LARGE");
+    assert_eq!(door.open("k", Some(10_000 * (16 << 20))).await.segment_size, 16 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_opening_of_the_same_recording_names_the_differences() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    door.open("k", Some(5)).await;
+    let mut other = metadata();
+    other.unit = "another".into();
+    let request = proto::OpenUploadRequest { idempotency_key: "k".into(), metadata: Some(other), size: Some(6) };
+    let status = door.client.open_upload(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::AlreadyExists, "OPEN_CONFLICT"));
+    let details = status.get_error_details();
+    let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+    assert_eq!(fields, ["metadata.unit", "size"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_bureaus_recording_looks_like_none() {
+    let bench = Bench::new();
+    let (mut ours, mut theirs) = (bench.door("ours").await, bench.door("theirs").await);
+    let recording = theirs.open("k", None).await;
+    theirs.send(&recording, 0, b"theirs").await;
+    let unknown = "00000000-0000-8000-8000-000000000000".to_owned();
+    let mut words = Vec::new();
+    for id in [recording.recording_id.clone(), unknown, "no id".into()] {
+        let get = proto::GetUploadRequest { recording_id: id.clone() };
+        let status = ours.client.get_upload(get).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "RECORDING_NOT_FOUND"));
+        words.push(status.message().to_owned());
+        let foreign = proto::Recording { recording_id: id.clone(), ..recording.clone() };
+        assert_eq!(reason(&ours.seal(&foreign, b"theirs").await.unwrap_err()), "RECORDING_NOT_FOUND");
+        let abandon = proto::AbandonUploadRequest { recording_id: id };
+        assert_eq!(reason(&ours.client.abandon_upload(abandon).await.unwrap_err()), "RECORDING_NOT_FOUND");
+        assert_eq!(refused(&ours.send(&foreign, 0, b"ours").await).reason, "RECORDING_NOT_FOUND");
+    }
+    words.dedup();
+    assert_eq!(words.len(), 1, "{words:?}");
+    // The same key of two bureaus is two recordings.
+    assert_ne!(ours.open("k", None).await.recording_id, recording.recording_id);
+    assert_eq!(theirs.held(&recording).await, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_segments_are_refused_one_by_one_and_the_stream_goes_on() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let bytes = bytes(SEGMENT + 10);
+    let recording = door.open("k", Some(bytes.len() as u64)).await;
+    let (first, last) = bytes.split_at(SEGMENT);
+    let mut wrong_value = header(&recording, 0, first);
+    wrong_value.value = vec![7; 32].into();
+    let mut beyond = header(&recording, 2, last);
+    beyond.index = 2;
+    let too_long = header(&recording, 1, &first[..11]);
+    let mut old = header(&recording, 1, last);
+    old.generation = 9;
+    let contents = [
+        segment(wrong_value, first),
+        segment(beyond, last),
+        segment(too_long, &first[..11]),
+        segment(old, last),
+        segment(header(&recording, 1, last), last),
+    ];
+    let outcomes = door.write(contents.concat()).await.unwrap();
+    let reasons: Vec<_> = outcomes[..4].iter().map(|o| refused(o).reason.as_str()).collect();
+    assert_eq!(reasons, ["SEGMENT_VALUE_MISMATCH", "SEGMENT_OUT_OF_RANGE", "SEGMENT_OUT_OF_RANGE", "UPLOAD_CLOSED"]);
+    assert!(matches!(outcomes[4], Outcome::Accepted(_)));
+    assert_eq!(door.held(&recording).await, [1]);
+    // Held with another value.
+    let mut other = last.to_vec();
+    other[0] ^= 1;
+    assert_eq!(refused(&door.send(&recording, 1, &other).await).reason, "SEGMENT_CONFLICT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_out_of_order_is_ended_with_a_reason() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let recording = door.open("k", None).await;
+    let head = Content::Header(header(&recording, 0, b"12345"));
+    let chunk = |text: &'static str| Content::Chunk(text.into());
+    for contents in [
+        vec![chunk("12345")],
+        vec![head.clone(), head.clone()],
+        vec![head.clone(), chunk("123456")],
+        vec![head.clone(), chunk("")],
+        vec![head.clone(), chunk("123")],
+    ] {
+        assert_eq!(reason(&door.write(contents).await.unwrap_err()), "STREAM_INVALID");
+    }
+    assert!(door.held(&recording).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_refused_not_overrun() {
+    let bench = Bench::new();
+    let mut door = bench.door_with("demo", |c| c.memory_budget = 16 << 20).await;
+    let recording = door.open("k", None).await;
+    let bytes = bytes(SEGMENT);
+    // Two segments that never end hold all there is.
+    let mut stalled = Vec::new();
+    for index in 0..2 {
+        let contents = segment(header(&recording, index, &bytes), &bytes[..1 << 20]);
+        let requests = contents.into_iter().map(|c| proto::WriteSegmentsRequest { content: Some(c) });
+        let (sender, requests_stream) = tokio::sync::mpsc::channel(64);
+        for request in requests {
+            sender.send(request).await.unwrap();
+        }
+        let stream = tokio_stream::wrappers::ReceiverStream::new(requests_stream);
+        stalled.push((sender, door.client.write_segments(stream).await.unwrap()));
+    }
+    // The stalled ones were admitted when a third is refused.
+    let outcome = loop {
+        match door.send(&recording, 2, &bytes).await {
+            Outcome::Accepted(_) => {}
+            refused => break refused,
+        }
+    };
+    let refused = refused(&outcome);
+    assert_eq!(refused.reason, "MEMORY_BUDGET");
+    assert!(refused.retry_after.is_some());
+    drop(stalled);
+    let again = async { while !matches!(door.send(&recording, 3, &bytes).await, Outcome::Accepted(_)) {} };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("the memory is given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_backlog_is_refused_with_a_time() {
+    let bench = Bench::new();
+    let mut door = bench.door_with("demo", |c| c.backlog_cap = 1500).await;
+    let recording = door.open("k", None).await;
+    assert!(matches!(door.send(&recording, 0, &bytes(1000)).await, Outcome::Accepted(_)));
+    assert_eq!(door.held(&recording).await, [0]);
+    let outcome = door.send(&recording, 1, &bytes(1000)).await;
+    assert_eq!(refused(&outcome).reason, "BACKLOG_FULL");
+    assert!(refused(&outcome).retry_after.is_some());
+    // What is held already is acknowledged again all the same.
+    assert!(matches!(door.send(&recording, 0, &bytes(1000)).await, Outcome::Accepted(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bureau_may_not_open_without_end() {
+    let bench = Bench::new();
+    let mut door = bench.door_with("demo", |c| c.open_uploads_per_bureau = 2).await;
+    door.open("a", None).await;
+    door.open("b", None).await;
+    let status = door.try_open("c", None).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "QUOTA"));
+    assert!(status.get_error_details().retry_info().is_some());
+    assert_eq!(bench.door("other").await.open("c", None).await.state(), RecordingState::Open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_see_what_is_and_what_changes() {
+    use proto::watch_recordings_response::Content as Watched;
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let known = door.open("known", None).await;
+    let mut watch = door.client.watch_recordings(proto::WatchRecordingsRequest::default()).await.unwrap().into_inner();
+    let mut next = async || watch.message().await.unwrap().unwrap().content.unwrap();
+    let Watched::Change(change) = next().await else { panic!() };
+    assert_eq!(change.recording.unwrap().recording_id, known.recording_id);
+    assert!(matches!(next().await, Watched::SnapshotEnd(_)));
+    let mut other = bench.door("other").await;
+    other.open("theirs", None).await;
+    let new = door.open("new", None).await;
+    let Watched::Change(change) = next().await else { panic!() };
+    assert_eq!(change.recording.unwrap().recording_id, new.recording_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_lets_open_streams_end_and_takes_no_more() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let recording = door.open("k", None).await;
+    let (sender, requests) = tokio::sync::mpsc::channel(64);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = door.client.write_segments(stream).await.unwrap().into_inner();
+    for content in segment(header(&recording, 0, b"first"), b"first") {
+        sender.send(proto::WriteSegmentsRequest { content: Some(content) }).await.unwrap();
+    }
+    let first = answers.message().await.unwrap().unwrap().outcome;
+    assert!(matches!(first, Some(Outcome::Accepted(_))));
+    door.stop.cancel();
+    // The stream ends cleanly: the client opens the next one, elsewhere.
+    assert_eq!(answers.message().await.unwrap(), None);
+    tokio::time::timeout(Duration::from_secs(30), door.gateway.stopped()).await.unwrap().unwrap();
+    assert!(door.client.get_upload(proto::GetUploadRequest { recording_id: recording.recording_id }).await.is_err());
+}
