@@ -44,6 +44,8 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
     let store = S3Store::open(&config.s3).await;
     let nonce = rand::random::<[u8; 16]>;
-    let context = ArchiverContext { log, store, clock: system_clock(), nonce, health, stop };
-    caselock_archiver::start(config.archiver, context).await?.stopped().await
+    let context = ArchiverContext { log, store, clock: system_clock(), nonce, health: health.clone(), stop };
+    let archiver = caselock_archiver::start(config.archiver, context).await?;
+    health.started();
+    archiver.stopped().await
 }

@@ -40,8 +40,10 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
-    let context = GatewayContext { log, clock: system_clock(), nonce: rand::random::<[u8; 16]>, health, stop };
+    let context =
+        GatewayContext { log, clock: system_clock(), nonce: rand::random::<[u8; 16]>, health: health.clone(), stop };
     let gateway = caselock_gateway::start(config.gateway, context).await?;
+    health.started();
     tracing::info!(address = %gateway.address, "serving");
     gateway.stopped().await
 }

@@ -43,6 +43,8 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
     let store = S3Store::open(&config.s3).await;
-    let context = MediaContext { log, store, clock: system_clock(), health, stop };
-    caselock_media::start(config.media, context).await?.stopped().await
+    let context = MediaContext { log, store, clock: system_clock(), health: health.clone(), stop };
+    let media = caselock_media::start(config.media, context).await?;
+    health.started();
+    media.stopped().await
 }

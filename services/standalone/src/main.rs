@@ -96,8 +96,9 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let context =
         MediaContext { log: log.clone(), store, clock: clock.clone(), health: health.clone(), stop: work_stop.clone() };
     let media = caselock_media::start(config.media, context).await?;
-    let context = GatewayContext { log, clock, nonce, health, stop };
+    let context = GatewayContext { log, clock, nonce, health: health.clone(), stop };
     let gateway = caselock_gateway::start(config.gateway, context).await?;
+    health.started();
     tracing::info!(gateway = %gateway.address, data = %data.display(), "serving");
     let served = gateway.stopped().await;
     work_stop.cancel();

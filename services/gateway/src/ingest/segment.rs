@@ -28,7 +28,8 @@ pub struct Announced {
 /// A segment as its bytes come.
 pub struct Arriving {
     announced: Announced,
-    hasher: SegmentHasher,
+    /// Boxed: it is larger than everything else of a segment in hand.
+    hasher: Box<SegmentHasher>,
     bytes: BytesMut,
 }
 
@@ -111,7 +112,7 @@ impl Ingest {
 impl Announced {
     /// Begins to take the bytes. Their memory must have been admitted.
     pub fn arriving(self) -> Arriving {
-        let hasher = SegmentHasher::new(self.segment.index, self.segment_size);
+        let hasher = Box::new(SegmentHasher::new(self.segment.index, self.segment_size));
         Arriving { bytes: BytesMut::with_capacity(self.length as usize), hasher, announced: self }
     }
 }

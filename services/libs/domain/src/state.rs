@@ -122,13 +122,17 @@ impl GenerationFacts {
                 self.opens.insert(*nonce, (offset, *o));
             }
             (Subject::Acknowledged(index, value), Some(Fact::Acknowledged(a))) => {
-                self.keeping_backlog(*index, |g| drop(g.acknowledged.entry(*index).or_default().insert(*value, a)));
+                self.keeping_backlog(*index, |g| {
+                    g.acknowledged.entry(*index).or_default().insert(*value, a);
+                });
             }
             (Subject::Claimed(id), Some(Fact::Claimed(at))) => {
                 self.claims.insert(id.clone(), (offset, at));
             }
             (Subject::PartStored(index, value), Some(Fact::PartStored(p))) => {
-                self.keeping_backlog(*index, |g| drop(g.parts.entry(*index).or_default().insert(*value, p)));
+                self.keeping_backlog(*index, |g| {
+                    g.parts.entry(*index).or_default().insert(*value, p);
+                });
             }
             (Subject::Sealed(digest), Some(Fact::Sealed(size))) => {
                 self.seals.insert(*digest, (offset, size));
@@ -152,19 +156,29 @@ impl GenerationFacts {
 
     fn forget(&mut self, subject: &Subject) {
         match subject {
-            Subject::Opened(nonce) => drop(self.opens.remove(nonce)),
+            Subject::Opened(nonce) => {
+                self.opens.remove(nonce);
+            }
             Subject::Acknowledged(index, value) => {
                 self.keeping_backlog(*index, |g| forget_segment(&mut g.acknowledged, *index, value));
             }
-            Subject::Claimed(id) => drop(self.claims.remove(id)),
+            Subject::Claimed(id) => {
+                self.claims.remove(id);
+            }
             Subject::PartStored(index, value) => {
                 self.keeping_backlog(*index, |g| forget_segment(&mut g.parts, *index, value));
             }
-            Subject::Sealed(digest) => drop(self.seals.remove(digest)),
-            Subject::Reset(reason) => drop(self.resets.remove(reason)),
+            Subject::Sealed(digest) => {
+                self.seals.remove(digest);
+            }
+            Subject::Reset(reason) => {
+                self.resets.remove(reason);
+            }
             Subject::AbandonRequested => self.abandon_requested = None,
             Subject::Abandoned => self.abandoned = None,
-            Subject::Completed(nonce) => drop(self.completions.remove(nonce)),
+            Subject::Completed(nonce) => {
+                self.completions.remove(nonce);
+            }
             Subject::Receipted => self.receipt = None,
             Subject::Verified => self.verified = None,
             Subject::Derived => self.derived = None,

@@ -5,11 +5,26 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Named conditions; ready means that all of them hold. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+const START_UP: &str = "start-up";
+
+/// Named conditions; ready means that all of them hold, the end of start-up among them. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Health(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
 
+impl Default for Health {
+    fn default() -> Self {
+        let health = Self(Arc::default());
+        health.expect(START_UP);
+        health
+    }
+}
+
 impl Health {
+    /// Start-up is done: everything has been checked and serves.
+    pub fn started(&self) {
+        self.up(START_UP);
+    }
+
     /// Adds a condition that does not hold yet.
     pub fn expect(&self, condition: &'static str) {
         self.set(condition, Some("not yet".into()));
