@@ -67,7 +67,7 @@ pub struct Upload {
 
 #[derive(Args)]
 pub struct Connection {
-    /// The gateway, for example https://caselock.example:7443. May be given several times: they are used in turn.
+    /// The gateway, for example `https://caselock.example:7443`. May be given several times: they are used in turn.
     #[arg(long, env = "CASELOCK_SERVER", value_delimiter = ',', required = true)]
     pub server: Vec<String>,
     /// The CA of the gateway's certificate (PEM).
