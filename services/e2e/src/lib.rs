@@ -20,6 +20,25 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Makes a test of each function for each stack.
+#[macro_export]
+macro_rules! on_both_stacks {
+    ($($name:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::Kind::Embedded).await;
+            })+
+        }
+        mod distributed {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::Kind::Distributed).await;
+            })+
+        }
+    };
+}
+
 /// A program of this workspace, built by the test command.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();

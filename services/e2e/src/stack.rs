@@ -154,6 +154,18 @@ impl Stack {
         self.programs.remove(service).unwrap().kill();
     }
 
+    /// A number that a service counts, summed over labels; 0 before it was counted.
+    pub fn metric(&self, service: &str, name: &str) -> u64 {
+        let text = self.programs[service].admin("/metrics");
+        let values = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+    }
+
+    /// The service that takes segments.
+    pub fn gateway(&self) -> &'static str {
+        if self.kind == Kind::Embedded { "standalone" } else { "gateway" }
+    }
+
     /// kill -9, and start it again.
     pub fn restart(&mut self, service: &'static str) {
         self.kill(service);

@@ -4,26 +4,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use caselock_domain::{manifest::Manifest, receipt::Receipt};
-use caselock_e2e::{Footage, Kind, Stack, Uploader, wait_until};
+use caselock_e2e::{Footage, Kind, Stack, Uploader, on_both_stacks, wait_until};
 use caselock_store::{ErrorKind, Store, oldest_version, read_document};
 use serde_json::Value;
-
-macro_rules! on_both_stacks {
-    ($($name:ident),+ $(,)?) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(caselock_e2e::Kind::Embedded).await;
-            })+
-        }
-        mod distributed {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(caselock_e2e::Kind::Distributed).await;
-            })+
-        }
-    };
-}
 
 on_both_stacks!(a_folder_becomes_locked_receipted_viewable_footage);
 

@@ -150,18 +150,27 @@ impl Fields {
         }
     }
 
-    /// RFC 3339, or a date and time without an offset, which are Shanghai's.
+    /// RFC 3339, or a date and time without an offset, which are Shanghai's; also as devices write them into file names,
+    /// where only the 14 digits count.
     fn time(&self, field: &str) -> Result<Option<caselock_domain::time::ProtoTimestamp>, String> {
         let Some(text) = self.get(field) else { return Ok(None) };
-        let at = text.parse::<Timestamp>().ok().or_else(|| {
-            let civil: DateTime = text.replace('/', "-").parse().ok()?;
-            tz::offset(8).to_timestamp(civil).ok()
-        });
+        let civil = || text.replace('/', "-").parse::<DateTime>().ok().or_else(|| digits(text));
+        let at = text.parse::<Timestamp>().ok().or_else(|| tz::offset(8).to_timestamp(civil()?).ok());
         let at = at.ok_or_else(|| {
             format!("{field}: {text:?} is not a time such as 2026-02-13T09:30:00+08:00 or 2026-02-13 09:30:00")
         })?;
         Ok(Some(caselock_domain::time::to_proto(at)))
     }
+}
+
+/// `20260213093000` and the same with parting characters.
+fn digits(text: &str) -> Option<DateTime> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let parting = text.chars().all(|c| c.is_ascii_digit() || "_-:. T".contains(c));
+    if digits.len() != 14 || !parting {
+        return None;
+    }
+    format!("{}T{}", &digits[..8], &digits[8..]).parse().ok()
 }
 
 const SOURCES: &[(&str, &str)] = &[

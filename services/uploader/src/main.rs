@@ -1,18 +1,24 @@
 //! `caselock`: the bureaus' command. Brings footage to its keeper and says when a device may be wiped.
 
 mod args;
+mod bwlimit;
+mod delete;
 mod fields;
 mod journal;
 mod kind;
 mod manifest;
 mod receipts;
+mod session;
 mod show;
+mod template;
+mod text;
 mod upload;
 mod walk;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
 
@@ -27,11 +33,15 @@ const RETRY: u8 = 5;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // The language must be known before the help can be shown in it.
+    text::choose(wanted_language().as_deref());
     // clap ends the process with 2 for wrong usage.
-    let arguments = Arguments::parse();
+    let matches = text::localise(Arguments::command()).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(arguments.log_level()).init();
     let done = match arguments.command {
-        Command::Upload(upload) => upload::run(upload).await,
+        Command::Upload(upload) => upload::run(*upload).await,
+        Command::Watch(watch) => watch::run(*watch).await,
         Command::Status(status) => receipts::status(&status),
         Command::Receipt(receipt) => receipts::verify(&receipt),
     };
@@ -42,4 +52,18 @@ async fn main() -> ExitCode {
             ExitCode::from(INTERNAL)
         }
     }
+}
+
+/// `--lang` of the command line, read before everything else.
+fn wanted_language() -> Option<String> {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--lang" {
+            return arguments.next();
+        }
+        if let Some(value) = argument.strip_prefix("--lang=") {
+            return Some(value.to_owned());
+        }
+    }
+    None
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use caselock_client::whole_blake3;
 use caselock_domain::receipt::{Envelope, KeyRing, Receipt};
 
-use crate::{HELD, STORED, args, journal::Journal};
+use crate::{HELD, STORED, args, journal::Journal, text::say};
 
 /// Lists the journal.
 pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
@@ -16,7 +16,9 @@ pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
         if arguments.json {
             println!("{}", serde_json::to_string(&entry)?);
         } else {
-            println!("stored  {}  locked until {}  {}", entry.recording_id, entry.locked_until, entry.path.display());
+            let file = entry.path.display().to_string();
+            let line = [("recording", &*entry.recording_id), ("until", &entry.locked_until), ("file", &file)];
+            println!("{}", say("status-line", &line));
         }
     }
     Ok(STORED)
@@ -28,10 +30,11 @@ pub fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
     let keys = key_ring(&arguments.receipt_keys)?;
     let mut code = STORED;
     for path in &arguments.receipts {
+        let file = path.display().to_string();
         match check(path, &keys, arguments.file.as_deref()) {
-            Ok(line) => println!("good  {}  {line}", path.display()),
+            Ok(what) => println!("{}", say("receipt-good", &[("file", &file), ("what", &what)])),
             Err(error) => {
-                println!("BAD   {}  {error:#}", path.display());
+                println!("{}", say("receipt-bad", &[("file", &file), ("error", &format!("{error:#}"))]));
                 code = HELD;
             }
         }

@@ -6,6 +6,8 @@ use caselock_client::Progress;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::text::say;
+
 /// One line of `--json`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -37,6 +39,10 @@ pub enum Event<'a> {
     WouldUpload { file: &'a Path, kind: &'a str, size: u64 },
     /// Not stored, and why.
     Failed { file: &'a Path, error: &'a str, retryable: bool },
+    /// Deleted from the device.
+    Deleted { file: &'a Path },
+    /// Stored, but not deleted from the device, and why.
+    Kept { file: &'a Path, error: &'a str },
     /// All files are done with.
     Done { stored: usize, already: usize, refused: usize, retryable: usize, bytes: u64 },
 }
@@ -56,7 +62,7 @@ impl Show {
             None => ProgressBar::hidden(),
         };
         total.set_style(style("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"));
-        total.set_message(format!("{files} files"));
+        total.set_message(say("files", &[("count", &files.to_string())]));
         Self { json, bars, total }
     }
 
@@ -116,7 +122,8 @@ impl FileView<'_> {
                 self.advance(held);
                 self.show.event(&Event::Opened { file, recording_id: &recording, held });
                 if held > 0 && self.bar.is_none() {
-                    self.show.line(&format!("resumed {}: {} held already", name(file), HumanBytes(held)));
+                    let size = HumanBytes(held).to_string();
+                    self.show.line(&say("resumed", &[("file", &name(file)), ("size", &size)]));
                 }
             }
             Progress::Held(bytes) => {
@@ -124,19 +131,20 @@ impl FileView<'_> {
                 self.show.event(&Event::Held { file, bytes });
             }
             Progress::Sealed => {
-                self.say("sealed, waiting for the receipt");
+                self.message(&say("sealed", &[("file", &name(file))]));
                 self.show.event(&Event::Sealed { file });
             }
             Progress::Waiting { reason, delay } => {
-                self.say(&format!("asked to wait: {reason}"));
+                self.message(&say("waiting", &[("file", &name(file)), ("reason", &reason)]));
                 self.show.event(&Event::Waiting { file, reason: &reason, seconds: seconds(delay) });
             }
             Progress::Retrying { error, delay } => {
-                self.show.line(&format!("again in {:.1} s {}: {error}", seconds(delay), name(file)));
+                let after = format!("{:.1}", seconds(delay));
+                self.show.line(&say("again", &[("seconds", &after), ("file", &name(file)), ("error", &error)]));
                 self.show.event(&Event::Retrying { file, error: &error, seconds: seconds(delay) });
             }
             Progress::SendAgain(reason) => {
-                self.show.line(&format!("sending again {}: {reason}", name(file)));
+                self.show.line(&say("sending-again", &[("file", &name(file)), ("reason", &reason)]));
                 self.show.event(&Event::SendAgain { file, reason: &reason });
             }
         }
@@ -149,9 +157,9 @@ impl FileView<'_> {
         }
     }
 
-    fn say(&self, what: &str) {
+    fn message(&self, what: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{}: {what}", name(self.path)));
+            bar.set_message(what.to_owned());
         }
     }
 }

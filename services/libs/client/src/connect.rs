@@ -47,6 +47,11 @@ impl Client {
         Ok(Self { channels: channels.collect::<Result<_, _>>()?, current: AtomicUsize::new(0), keys })
     }
 
+    /// The keys receipts are checked against.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
     /// A client of the gateway in use. `None` without any server.
     pub(crate) fn ingest(&self) -> Option<IngestServiceClient<Channel>> {
         let current = self.current.load(Ordering::Relaxed);

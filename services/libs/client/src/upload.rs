@@ -103,6 +103,23 @@ impl Client {
         }
     }
 
+    /// Asks the gateway, now, whether a recording is stored; its verified receipt if so. What has been disposed of, or is
+    /// not known any more, has none.
+    pub async fn confirm(&self, recording_id: &str) -> Result<Receipt, UploadError> {
+        let request = proto::GetUploadRequest { recording_id: recording_id.to_owned() };
+        let got = self.ingest().ok_or_else(no_server)?.get_upload(request).await?.into_inner();
+        let recording = got.recording.unwrap_or_default();
+        let stored = [RecordingState::Stored, RecordingState::Verified, RecordingState::Derived];
+        match recording.receipt {
+            Some(receipt) if stored.contains(&RecordingState::try_from(recording.state).unwrap_or_default()) => {
+                let receipt = Receipt::from_proto(&receipt)?;
+                self.keys.verify(&receipt)?;
+                Ok(receipt)
+            }
+            _ => Err(UploadError::Receipt("the gateway does not say that the recording is stored".into())),
+        }
+    }
+
     async fn attempt(
         &self,
         file: &Footage,

@@ -49,7 +49,7 @@ pub trait Store: Send + Sync + 'static {
     async fn abort(&self, key: &str, multipart_id: &str) -> Result<()>;
 
     /// Creates an object in one call and returns its version id. The store verifies the checksum.
-    /// [`ErrorKind::AlreadyExists`] where the key has a current version. See [`create`] for what also looks behind delete
+    /// [`ErrorKind::AlreadyExists`] where the key has a current version. See [`create()`] for what also looks behind delete
     /// markers.
     async fn put(&self, key: &str, new: &NewObject, bytes: Bytes, crc: Crc64Nvme) -> Result<String>;
 

@@ -1,0 +1,169 @@
+//! kill -9, at any moment, of the uploader and of every service: nothing missing, nothing twice.
+#![allow(clippy::unwrap_used)]
+
+use std::{path::Path, time::Duration};
+
+use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, free_port, on_both_stacks, wait_until};
+use caselock_store::Store;
+
+on_both_stacks!(the_uploader_is_killed_ten_times, every_service_is_killed_under_load);
+
+const SEGMENT: u64 = 8 << 20;
+
+/// Every file is one object with its own bytes.
+async fn check(store: &dyn Store, run: &Run) {
+    for event in run.of_kind("stored") {
+        let key = format!("v1/demo/recordings/{}/0/original", event["recording_id"].as_str().unwrap());
+        let versions = store.versions(&key).await.unwrap();
+        assert_eq!(versions.len(), 1, "{key}");
+        let bytes = std::fs::read(event["file"].as_str().unwrap()).unwrap();
+        let (_, stored) = caselock_store::read_document(store, &key, bytes.len()).await.unwrap().unwrap();
+        assert!(stored == bytes, "{key} is not {}", event["file"]);
+        assert_eq!(event["blake3"], blake3::hash(&bytes).to_hex().as_str());
+    }
+}
+
+async fn the_uploader_is_killed_ten_times(kind: Kind) {
+    let mut footage = Footage::new();
+    let mut total = 0;
+    for (name, length) in
+        [("a", 9 * SEGMENT + 1), ("b", 6 * SEGMENT), ("c", 4 * SEGMENT - 5), ("d", 100), ("e", SEGMENT)]
+    {
+        footage = footage.random(name, length);
+        total += length;
+    }
+    let mut stack = Stack::start(kind, &[]).await;
+    let uploader = Uploader::new(&stack);
+    // Slow enough that the kills come in the middle.
+    let rate = ["--bwlimit", "60M"];
+    let seed = std::process::id();
+    println!("seed {seed}");
+    let mut kills = 0;
+    for turn in 0..10u64 {
+        let mut child = uploader.start(footage.path(), &rate);
+        let moment = Duration::from_millis((u64::from(seed) * 7919 + turn * 6133) % 700 + 50);
+        tokio::time::sleep(moment).await;
+        kills += u64::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills >= 3, "only {kills} kills came in time");
+    let run = uploader.upload(footage.path(), &[]);
+    run.expect_stored(5);
+    // Sent again is at most what was on its way at each kill: 4 files with 4 segments each.
+    let sent = stack.metric(stack.gateway(), "caselock_gateway_accepted_bytes");
+    assert!(sent <= total + kills * 16 * SEGMENT, "{sent} bytes were accepted of {total}");
+    stack.stop();
+    check(&*stack.store().await, &run).await;
+}
+
+async fn every_service_is_killed_under_load(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
+    for (round, service) in stack.services().into_iter().enumerate() {
+        let footage = Footage::new()
+            .random(&format!("large {round}"), 12 * SEGMENT + 3)
+            .random(&format!("small {round}"), 77)
+            .random(&format!("middle {round}"), 3 * SEGMENT);
+        let uploader = Uploader::new(&stack);
+        let child = uploader.start(footage.path(), &["--bwlimit", "80M"]);
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            stack.restart(service);
+        }
+        let run = Run::of(child);
+        run.expect_stored(3);
+        if kind == Kind::Distributed {
+            check(&*stack.store().await, &run).await;
+        } else {
+            stack.stop();
+            check(&*stack.store().await, &run).await;
+            stack.run(service);
+        }
+    }
+    stack.stop();
+}
+
+/// A process that was paused past its session's timeout goes on as if nothing had been.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_archiver_breaks_nothing() {
+    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let footage = Footage::new().random("a", 10 * SEGMENT).random("b", 5 * SEGMENT + 9);
+    let uploader = Uploader::new(&stack);
+    let child = uploader.start(footage.path(), &["--bwlimit", "60M"]);
+    wait_until("the first parts", 60, || stack.metric("archiver", "caselock_archiver_parts") > 0);
+    stack.programs["archiver"].signal("STOP");
+    let second = stack.spawn("archiver", free_port(), &[]);
+    second.wait_ready();
+    // Stored by the second, which got the partitions when the session of the first had run out.
+    let run = Run::of(child);
+    run.expect_stored(2);
+    stack.programs["archiver"].signal("CONT");
+    let later = Footage::new().random("c", 4 * SEGMENT);
+    let more = uploader.upload(later.path(), &[]);
+    more.expect_stored(1);
+    let store = stack.store().await;
+    check(&*store, &run).await;
+    check(&*store, &more).await;
+    assert_eq!(second.stop(), Some(0));
+    stack.stop();
+}
+
+/// Bytes that the gateway says are held, as the journal's folder shows: nothing is deleted without its receipt.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_wiped_only_of_what_is_proven() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("a", SEGMENT + 1).random("b", 1000);
+    let uploader = Uploader::new(&stack);
+    uploader.upload(footage.path(), &[]).expect_stored(2);
+    // Another file took the place of one that is stored, with the same size and time: only the hash tells.
+    let path = footage.path().join("b");
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, vec![7u8; 1000]).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    let run = uploader.upload(footage.path(), &["--delete-source"]);
+    assert_eq!(run.code, 5, "{}", run.stderr);
+    assert_eq!(run.of_kind("deleted").count(), 1);
+    let kept: Vec<_> = run.of_kind("kept").collect();
+    assert!(kept[0]["error"].as_str().unwrap().contains("not what the receipt vouches for"), "{kept:?}");
+    assert_eq!(names(footage.path()), ["b"]);
+
+    // With the gateway away nothing goes.
+    let other = Footage::new().random("c", 1000);
+    uploader.upload(other.path(), &[]).expect_stored(1);
+    stack.kill("standalone");
+    let run = uploader.upload(other.path(), &["--delete-source", "--patience", "1"]);
+    assert_eq!((run.code, run.of_kind("deleted").count()), (5, 0));
+    assert_eq!(names(other.path()), ["c"]);
+    stack.run("standalone");
+    let run = uploader.upload(other.path(), &["--delete-source"]);
+    assert_eq!((run.code, run.of_kind("deleted").count()), (0, 1));
+    assert!(names(other.path()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_uploaded_is_said_and_changes_nothing() {
+    let stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("empty", 0).random("fine", 10);
+    let uploader = Uploader::new(&stack);
+    let run = uploader.upload(footage.path(), &[]);
+    assert_eq!(run.code, 3);
+    let failed: Vec<_> = run.of_kind("failed").collect();
+    assert!(failed[0]["error"].as_str().unwrap().contains("empty"), "{failed:?}");
+    assert_eq!(run.of_kind("stored").count(), 1);
+    // A source whose fields are missing, in a dry run: nothing is sent.
+    let run = uploader.upload(footage.path(), &["--dry-run", "--set", "source=toaster"]);
+    assert_eq!((run.code, run.of_kind("would_upload").count()), (3, 0));
+    // A certificate of another CA is not let in; a bureau's own sees nothing of another's.
+    let other = Uploader::of(&stack, "other", &stack.server);
+    let theirs = other.upload(&footage.path().join("fine"), &[]);
+    theirs.expect_stored(1);
+    let id = |run: &Run| run.of_kind("stored").next().unwrap()["recording_id"].clone();
+    assert_ne!(id(&theirs), id(&uploader.upload(&footage.path().join("fine"), &[])));
+}

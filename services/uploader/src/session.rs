@@ -1,0 +1,229 @@
+//! What `upload` and `watch` share: the connection, the journal, and bringing one file to its receipt.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use caselock_client::{
+    Client, Connect, Footage, Progress, Throttle, Tls, Upload, UploadError, content_key, whole_blake3,
+};
+use caselock_domain::{metadata::Metadata, reason::Reason};
+use caselock_proto::v1::RecordingMetadata;
+
+use crate::{
+    args::{self, Connection},
+    delete::delete_source,
+    fields::Fields,
+    journal::{Entry, Journal},
+    kind::{self, FileKind},
+    manifest::Manifest,
+    receipts::key_ring,
+    show::{Event, Show, name},
+    template::Templates,
+    text::say,
+};
+
+/// A file that may be sent.
+pub struct Planned {
+    pub path: PathBuf,
+    pub kind: FileKind,
+    pub size: u64,
+    metadata: RecordingMetadata,
+    key: Option<String>,
+}
+
+/// What became of a file.
+#[derive(Clone)]
+pub enum Outcome {
+    Stored { entry: Entry, kind: FileKind, was_there: bool },
+    Failed { path: PathBuf, error: String, retryable: bool },
+}
+
+/// Where metadata comes from: flags, then what the name says, then the manifest's row.
+pub struct Sources {
+    flags: Fields,
+    templates: Templates,
+    manifest: Manifest,
+}
+
+impl Sources {
+    pub fn new(arguments: &args::Session) -> anyhow::Result<Self> {
+        Ok(Self {
+            flags: Fields::from_sets(&arguments.set).map_err(anyhow::Error::msg)?,
+            templates: Templates::new(&arguments.template).map_err(anyhow::Error::msg)?,
+            manifest: arguments.manifest.as_deref().map(Manifest::read).transpose()?.unwrap_or_default(),
+        })
+    }
+
+    /// Looks at a file and says what would be sent. The gateway's own rules are applied here as well, so that what it would
+    /// refuse is told before anything is sent.
+    pub fn plan(&self, path: &Path) -> anyhow::Result<Planned> {
+        let size = std::fs::metadata(path)?.len();
+        if size == 0 {
+            bail!("the file is empty: a recording has at least 1 byte");
+        }
+        let (kind, content_type) = kind::look(path).context("look into the file")?;
+        let named = self.flags.with(&self.templates.read(path));
+        let fields = self.manifest.row(path).map_or_else(|| named.clone(), |row| named.with(row));
+        let metadata = fields.to_proto(&name(path), &content_type).map_err(anyhow::Error::msg)?;
+        if let Err(violations) = Metadata::from_proto(&metadata) {
+            let missing: Vec<_> = violations.iter().map(|v| format!("{}: {}", v.field, v.expected)).collect();
+            bail!("metadata is missing or wrong: {}", missing.join("; "));
+        }
+        Ok(Planned { path: path.to_owned(), kind, size, metadata, key: fields.get("key").map(str::to_owned) })
+    }
+}
+
+fn client(connection: &Connection) -> anyhow::Result<Client> {
+    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    let tls = match (&connection.ca, &connection.cert, &connection.key) {
+        (Some(ca), Some(certificate), Some(key)) => {
+            Some(Tls { ca: read(ca)?, certificate: read(certificate)?, key: read(key)? })
+        }
+        (None, None, None) => None,
+        _ => bail!("--ca, --cert and --key belong together"),
+    };
+    let keys = connection.receipt_keys.as_deref().context("--receipt-keys is needed")?;
+    let connect = Connect { servers: connection.server.clone(), tls };
+    Client::new(&connect, key_ring(keys)?).context("use --server, --ca, --cert and --key")
+}
+
+/// A session: files are uploaded through it.
+pub struct Session {
+    client: Client,
+    pub journal: Journal,
+    show: Arc<Show>,
+    throttle: Arc<Throttle>,
+    patience: Duration,
+    delete_source: bool,
+}
+
+impl Session {
+    /// Opens the journal and prepares the connection.
+    pub fn new(arguments: &args::Session, show: Arc<Show>) -> anyhow::Result<Self> {
+        let journal_dir = arguments.connection.journal.clone().map_or_else(Journal::default_dir, Ok)?;
+        let throttle = Arc::<Throttle>::default();
+        if let Some(timetable) = &arguments.bwlimit {
+            tokio::spawn(timetable.clone().apply(throttle.clone()));
+        }
+        Ok(Self {
+            client: client(&arguments.connection)?,
+            journal: Journal::open(&journal_dir)?,
+            show,
+            throttle,
+            patience: Duration::from_secs(arguments.patience),
+            delete_source: arguments.delete_source,
+        })
+    }
+
+    /// Brings one file to its receipt, and says so; deletes it where that was asked for.
+    pub async fn upload(&self, file: Planned) -> Outcome {
+        let kind = file.kind;
+        let outcome = match self.bring(&file).await {
+            Ok((entry, was_there)) => Outcome::Stored { entry, kind, was_there },
+            Err(error) => {
+                let retryable = error
+                    .downcast_ref::<UploadError>()
+                    .is_some_and(|e| e.is_retryable() || matches!(e, UploadError::Changed));
+                Outcome::Failed { path: file.path, error: format!("{error:#}"), retryable }
+            }
+        };
+        tell(&self.show, &outcome, Some(&self.journal));
+        if let (true, Outcome::Stored { entry, .. }) = (self.delete_source, &outcome) {
+            return self.delete(entry, outcome.clone()).await;
+        }
+        outcome
+    }
+
+    async fn delete(&self, entry: &Entry, stored: Outcome) -> Outcome {
+        let file = entry.path.display().to_string();
+        match delete_source(&self.client, &self.journal, &entry.path, entry).await {
+            Ok(()) => {
+                self.show.line(&say("deleted", &[("file", &file)]));
+                self.show.event(&Event::Deleted { file: &entry.path });
+                stored
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                self.show.line(&say("kept", &[("file", &file), ("error", &error)]));
+                self.show.event(&Event::Kept { file: &entry.path, error: &error });
+                Outcome::Failed { path: entry.path.clone(), error, retryable: true }
+            }
+        }
+    }
+
+    /// Brings one file to its receipt; `true` if it was stored before.
+    async fn bring(&self, file: &Planned) -> anyhow::Result<(Entry, bool)> {
+        let footage = Footage::open(&file.path)?;
+        let stamp = footage.stamp();
+        if let Some(entry) = self.journal.find(&file.path, &stamp) {
+            self.show.advance(file.size);
+            return Ok((entry, true));
+        }
+        let view = self.show.file(&file.path, file.size);
+        let report = |progress: Progress| view.progress(progress);
+        let device = file.metadata.device_id.clone();
+        let key = match &file.key {
+            Some(key) => key.clone(),
+            None => {
+                let path = file.path.clone();
+                blocking(move || content_key(&path, &device)).await?
+            }
+        };
+        let mut upload = Upload {
+            key,
+            metadata: file.metadata.clone(),
+            throttle: self.throttle.clone(),
+            patience: self.patience,
+            report: &report,
+        };
+        let mut uploaded = self.client.upload(&footage, &upload).await;
+        if file.key.is_none() && matches!(&uploaded, Err(e) if is_conflict(e)) {
+            // Another file of this device has the same size, beginning and end: the whole content tells them apart.
+            let path = file.path.clone();
+            let whole = blocking(move || whole_blake3(&path)).await?;
+            upload.key = format!("{}:{}", upload.key, whole.to_hex());
+            uploaded = self.client.upload(&footage, &upload).await;
+        }
+        let uploaded = uploaded?;
+        let entry = self.journal.keep(&file.path, &stamp, &uploaded)?;
+        Ok((entry, uploaded.was_there))
+    }
+}
+
+fn is_conflict(error: &UploadError) -> bool {
+    error.is(Reason::SegmentConflict) || error.is(Reason::SealDigestMismatch) || matches!(error, UploadError::Changed)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    Ok(tokio::task::spawn_blocking(work).await??)
+}
+
+/// Says what became of a file.
+pub fn tell(show: &Show, outcome: &Outcome, journal: Option<&Journal>) {
+    match outcome {
+        Outcome::Stored { entry, kind, was_there } => {
+            let key = if *was_there { "stored-before" } else { "stored" };
+            let file = entry.path.display().to_string();
+            show.line(&say(key, &[("file", &file), ("until", &entry.locked_until)]));
+            show.event(&Event::Stored {
+                file: &entry.path,
+                recording_id: &entry.recording_id,
+                kind: kind.as_str(),
+                size: entry.size,
+                blake3: &entry.blake3,
+                locked_until: &entry.locked_until,
+                receipt: &journal.map(|j| j.receipt_path(entry)).unwrap_or_default(),
+                was_there: *was_there,
+            });
+        }
+        Outcome::Failed { path, error, retryable } => {
+            let key = if *retryable { "not-yet" } else { "refused" };
+            show.line(&say(key, &[("file", &path.display().to_string()), ("error", error)]));
+            show.event(&Event::Failed { file: path, error, retryable: *retryable });
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What people read, in their language. Machine output (`--json`, CSV) is never localised.
+
+use std::{borrow::Cow, collections::HashMap, sync::OnceLock};
+
+use clap::{Arg, Command};
+use fluent_templates::{LanguageIdentifier, Loader, fluent_bundle::FluentValue, langid, static_loader};
+
+static_loader! {
+    static LOCALES = {
+        locales: "./locales",
+        fallback_language: "en",
+        // Marks that keep text directions apart show as boxes on many terminals.
+        customise: |bundle| bundle.set_use_isolating(false),
+    };
+}
+
+static LANGUAGE: OnceLock<LanguageIdentifier> = OnceLock::new();
+
+/// Chooses the language: `wanted` (`en` or `zh`), else what LC_ALL, LC_MESSAGES or LANG say.
+pub fn choose(wanted: Option<&str>) {
+    let environment =
+        || ["LC_ALL", "LC_MESSAGES", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let name = wanted.map(str::to_owned).or_else(environment).unwrap_or_default();
+    let language = if name.starts_with("zh") { langid!("zh") } else { langid!("en") };
+    // A second choice does not count: the first was made by the command line.
+    let _ = LANGUAGE.set(language);
+}
+
+fn language() -> &'static LanguageIdentifier {
+    LANGUAGE.get_or_init(|| langid!("en"))
+}
+
+/// A message in the chosen language.
+pub fn say(key: &str, arguments: &[(&'static str, &str)]) -> String {
+    let arguments: HashMap<Cow<'static, str>, FluentValue<'_>> =
+        arguments.iter().map(|(name, value)| (Cow::from(*name), FluentValue::from(*value))).collect();
+    LOCALES.lookup_with_args(language(), key, &arguments)
+}
+
+/// The command line with its help in the chosen language. English help stands in the code.
+pub fn localise(command: Command) -> Command {
+    if *language() == langid!("en") { command } else { localise_below(command, "help") }
+}
+
+fn localise_below(command: Command, path: &str) -> Command {
+    let about = lookup(path);
+    let command = match about {
+        Some(about) => command.about(about.clone()).long_about(about),
+        None => command,
+    };
+    let own = path.to_owned();
+    let command = command.mut_args(|argument: Arg| match lookup(&format!("{own}-{}", key_of(&argument))) {
+        Some(help) => argument.help(help.clone()).long_help(help),
+        None => argument,
+    });
+    command.mut_subcommands(|below| {
+        let path = format!("{path}-{}", below.get_name());
+        localise_below(below, &path)
+    })
+}
+
+fn key_of(argument: &Arg) -> String {
+    argument.get_id().as_str().replace('_', "-")
+}
+
+fn lookup(key: &str) -> Option<String> {
+    LOCALES.try_lookup(&langid!("zh"), key)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::args::Arguments;
+
+    fn missing(command: &Command, path: &str, into: &mut Vec<String>) {
+        let arguments = command.get_arguments().filter(|a| !matches!(a.get_id().as_str(), "help" | "version"));
+        let keys = arguments.map(|argument| format!("{path}-{}", key_of(argument))).chain([path.to_owned()]);
+        into.extend(keys.filter(|key| lookup(key).is_none()));
+        for below in command.get_subcommands() {
+            missing(below, &format!("{path}-{}", below.get_name()), into);
+        }
+    }
+
+    #[test]
+    fn every_help_text_has_its_chinese() {
+        let mut untranslated = Vec::new();
+        missing(&Arguments::command(), "help", &mut untranslated);
+        assert_eq!(untranslated, Vec::<String>::new());
+    }
+
+    #[test]
+    fn both_languages_have_the_same_messages() {
+        let keys = |text: &str| {
+            let lines = text.lines().filter_map(|line| line.split_once(" =").map(|(key, _)| key.to_owned()));
+            lines.filter(|key| !key.starts_with("help")).collect::<Vec<_>>()
+        };
+        let (en, zh) = (include_str!("../locales/en/main.ftl"), include_str!("../locales/zh/main.ftl"));
+        assert_eq!(keys(en), keys(zh));
+    }
+}

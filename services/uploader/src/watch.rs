@@ -1,0 +1,172 @@
+//! `caselock watch`: a docking PC's folder, for good.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use caselock_client::Stamp;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::{
+    STORED, args,
+    session::{Outcome, Session, Sources, tell},
+    show::Show,
+    text::say,
+    walk,
+};
+
+/// How long a file that was refused rests before it is looked at again, its metadata perhaps there by then.
+const REST: Duration = Duration::from_secs(60);
+
+/// What is known of a file in the folder.
+struct Seen {
+    stamp: Stamp,
+    since: Instant,
+    turn: Turn,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The file's, to settle.
+    Settling,
+    /// The uploader's.
+    Uploading,
+    /// Nobody's: stored as it is now.
+    Done,
+    /// Nobody's before this moment: it could not be stored.
+    Resting(Instant),
+}
+
+/// Watches until SIGTERM or SIGINT; uploads in hand are left, and resumed at the next start.
+pub async fn run(arguments: args::Watch) -> anyhow::Result<u8> {
+    let folder = arguments.folder.canonicalize()?;
+    let show = Arc::new(Show::new(arguments.session.json, 0, 0));
+    let session = Arc::new(Session::new(&arguments.session, show.clone())?);
+    show.line(&say("watching", &[("folder", &folder.display().to_string())]));
+    let mut watch = Watch {
+        room: Arc::new(Semaphore::new(usize::from(arguments.session.parallel))),
+        settle: Duration::from_secs(arguments.settle),
+        seen: HashMap::new(),
+        tasks: JoinSet::new(),
+        arguments: arguments.session,
+        folder,
+        show,
+        session,
+    };
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    loop {
+        watch.look();
+        tokio::select! {
+            () = sleep(Duration::from_secs(arguments.every)) => {}
+            Some(done) = watch.tasks.join_next() => {
+                let (path, stamp, outcome) = done?;
+                watch.done(&path, stamp, &outcome);
+            }
+            _ = term.recv() => return Ok(STORED),
+            _ = int.recv() => return Ok(STORED),
+        }
+    }
+}
+
+struct Watch {
+    arguments: args::Session,
+    folder: PathBuf,
+    show: Arc<Show>,
+    session: Arc<Session>,
+    room: Arc<Semaphore>,
+    settle: Duration,
+    seen: HashMap<PathBuf, Seen>,
+    tasks: JoinSet<(PathBuf, Stamp, Outcome)>,
+}
+
+impl Watch {
+    /// Looks through the folder and takes the files that have settled.
+    fn look(&mut self) {
+        let files = match walk::files(std::slice::from_ref(&self.folder)) {
+            Ok(files) => files,
+            // The device was pulled out, most likely: it comes again.
+            Err(error) => return tracing::warn!(%error, "can't look through the folder"),
+        };
+        let now = Instant::now();
+        self.seen.retain(|path, _| files.contains(path));
+        let mut settled = Vec::new();
+        for path in files {
+            let Ok(stamp) = Stamp::of(&path) else { continue };
+            let new = Seen { stamp, since: now, turn: Turn::Settling };
+            let seen = self.seen.entry(path.clone()).or_insert(new);
+            if seen.stamp != stamp {
+                // One that changes while it is uploaded is looked at again when that has ended.
+                let turn = if seen.turn == Turn::Uploading { Turn::Uploading } else { Turn::Settling };
+                *seen = Seen { stamp, since: now, turn };
+            }
+            let may_go = match seen.turn {
+                Turn::Settling => true,
+                Turn::Resting(until) => now >= until,
+                Turn::Uploading | Turn::Done => false,
+            };
+            if may_go && now.duration_since(seen.since) >= self.settle {
+                seen.turn = Turn::Uploading;
+                settled.push((path, stamp));
+            }
+        }
+        if !settled.is_empty() {
+            self.take(settled);
+        }
+    }
+
+    fn take(&mut self, files: Vec<(PathBuf, Stamp)>) {
+        // Read each time: the manifest may grow with the folder.
+        let sources = match Sources::new(&self.arguments) {
+            Ok(sources) => sources,
+            Err(error) => {
+                self.show.line(&format!("{error:#}"));
+                files.iter().for_each(|(path, _)| self.put_back(path));
+                return;
+            }
+        };
+        let own = self.arguments.manifest.as_ref().and_then(|path| path.canonicalize().ok());
+        for (path, stamp) in files.into_iter().filter(|(path, _)| Some(path) != own.as_ref()) {
+            match sources.plan(&path) {
+                Ok(file) => {
+                    let (session, room) = (self.session.clone(), self.room.clone());
+                    self.tasks.spawn(async move {
+                        // The semaphore is never closed.
+                        let _permit = room.acquire_owned().await;
+                        (path, stamp, session.upload(file).await)
+                    });
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tell(&self.show, &Outcome::Failed { path: path.clone(), error, retryable: false }, None);
+                    self.put_back(&path);
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, path: &Path, uploaded: Stamp, outcome: &Outcome) {
+        match outcome {
+            Outcome::Failed { .. } => self.put_back(path),
+            Outcome::Stored { .. } => {
+                if let Some(seen) = self.seen.get_mut(path) {
+                    seen.turn = if seen.stamp == uploaded { Turn::Done } else { Turn::Settling };
+                }
+            }
+        }
+    }
+
+    fn put_back(&mut self, path: &Path) {
+        if let Some(seen) = self.seen.get_mut(path) {
+            seen.turn = Turn::Resting(Instant::now() + REST);
+        }
+    }
+}
