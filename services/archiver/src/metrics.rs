@@ -16,7 +16,7 @@ impl ArchiverMetrics {
         let meter = global::meter("caselock-archiver");
         Self {
             parts: meter.u64_counter("caselock_archiver_parts").build(),
-            part_bytes: meter.u64_counter("caselock_archiver_part_bytes").with_unit("By").build(),
+            part_bytes: meter.u64_counter("caselock_archiver_part_bytes").build(),
             stored: meter.u64_counter("caselock_archiver_recordings_stored").build(),
             resets: meter.u64_counter("caselock_archiver_resets").build(),
             dead_letters: meter.u64_counter("caselock_archiver_dead_letters").build(),

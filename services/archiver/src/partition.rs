@@ -90,6 +90,8 @@ struct Driven {
     rests_until: Option<Instant>,
     waiting: Vec<Segment>,
     uploading: BTreeSet<u32>,
+    /// Parts whose facts are durable, but not in the view yet.
+    stored: BTreeSet<(u32, u32)>,
     doomed: Option<(u32, &'static str)>,
 }
 
@@ -106,7 +108,7 @@ struct Round {
 enum Done {
     Part(RecordingId, Segment, Result<PartOutcome, WorkError>),
     Step(RecordingId, u32, Result<Outcome, WorkError>),
-    DeadLetter(Offset, Result<(), WorkError>),
+    DeadLetter(Offset),
     End(Result<Offset, WorkError>),
     Committed(Result<Offset, LogError>),
 }
@@ -133,7 +135,14 @@ pub async fn drive(setup: Setup, mut inputs: mpsc::Receiver<Input>, stop: Cancel
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(done) = partition.tasks.join_next() => partition.done(done),
+            Some(done) = partition.tasks.join_next() => match done {
+                Ok(done) => partition.done(done),
+                Err(error) => {
+                    // A bug. The partition ends here, uncommitted; the service joins again and does it anew.
+                    tracing::error!(%error, "work on a partition panicked");
+                    return;
+                }
+            },
             input = inputs.recv() => match input {
                 Some(input) => partition.take(input),
                 None => break,
@@ -214,10 +223,12 @@ impl Partition {
         let first = !std::mem::replace(&mut self.driving, true);
         for segment in decided {
             let id = segment.segment.recording;
-            match self.recordings.get_mut(&id).filter(|d| d.facts.phase().is_some()) {
+            let generation = segment.segment.generation;
+            let known = |d: &&mut Driven| d.facts.phase().is_some() && generation <= d.facts.current();
+            match self.recordings.get_mut(&id).filter(known) {
                 Some(driven) => driven.waiting.push(segment),
                 None => {
-                    // Nothing in the log speaks of this recording: never opened, or stored and forgotten long ago.
+                    // Nothing in the log speaks of this generation: never opened, or stored and forgotten long ago.
                     self.dead_letter(segment.entry, segment.permit, "RECORDING_UNKNOWN");
                 }
             }
@@ -256,9 +267,13 @@ impl Partition {
     fn dead_letter(&mut self, entry: Entry, permit: OwnedSemaphorePermit, reason: &'static str) {
         let worker = self.setup.worker.clone();
         self.tasks.spawn(async move {
-            let result = worker.dead_letter(&entry, reason).await;
+            // Never dropped silently: until it is written, the head stands.
+            while let Err(error) = worker.dead_letter(&entry, reason).await {
+                tracing::error!(%error, offset = entry.offset, "a dead letter could not be written; again later");
+                tokio::time::sleep(REST).await;
+            }
             drop(permit);
-            Done::DeadLetter(entry.offset, result)
+            Done::DeadLetter(entry.offset)
         });
     }
 
@@ -272,6 +287,10 @@ impl Partition {
         if driven.doomed.is_some_and(|(of, _)| of != generation) {
             driven.doomed = None;
         }
+        let now = driven.facts.now();
+        driven
+            .stored
+            .retain(|(of, index)| *of == generation && now.is_some_and(|g| !g.is_complete() && !g.has_part(*index)));
         for segment in std::mem::take(&mut driven.waiting) {
             match place(driven, &segment) {
                 Place::Done => self.head.finish(segment.entry.offset),
@@ -312,19 +331,11 @@ impl Partition {
         self.tasks.spawn(async move { Done::Step(id, generation, worker.run(step, &job).await) });
     }
 
-    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        let done = match done {
-            Ok(done) => done,
-            // A bug. The record stays uncommitted, and whoever owns the partition next does it again.
-            Err(error) => return tracing::error!(%error, "work on a partition panicked"),
-        };
+    fn done(&mut self, done: Done) {
         match done {
             Done::Part(id, segment, result) => self.part_done(id, segment, result),
             Done::Step(id, generation, result) => self.step_done(id, generation, result),
-            Done::DeadLetter(offset, Ok(())) => self.head.finish(offset),
-            Done::DeadLetter(offset, Err(error)) => {
-                tracing::error!(%error, offset, "a dead letter could not be written: the partition waits");
-            }
+            Done::DeadLetter(offset) => self.head.finish(offset),
             Done::End(Ok(end)) => {
                 if let Some(round) = &mut self.round {
                     round.end = Some(end);
@@ -353,9 +364,11 @@ impl Partition {
             // The fact is durable: the segment need not come again. Other copies wait until it is in the view.
             Ok(PartOutcome::Stored(settled_at)) => {
                 driven.settled_at = driven.settled_at.max(settled_at);
+                driven.stored.insert((segment.segment.generation, segment.segment.index));
                 self.head.finish(segment.entry.offset);
             }
-            Ok(PartOutcome::Impossible(reason)) => {
+            Ok(PartOutcome::Impossible(reason, settled_at)) => {
+                driven.settled_at = driven.settled_at.max(settled_at);
                 driven.doomed.get_or_insert((segment.segment.generation, reason));
                 driven.waiting.push(segment);
             }
@@ -380,7 +393,8 @@ impl Partition {
             }
             Err(error) => {
                 tracing::error!(%error, recording = %id, "a step failed; trying again later");
-                driven.rests_until = Some(Instant::now() + REST);
+                let rest = if error.is_retryable() { TICK } else { REST };
+                driven.rests_until = Some(Instant::now() + rest);
             }
         }
         self.evaluate(id);
@@ -388,6 +402,12 @@ impl Partition {
 
     fn tick(&mut self) {
         self.commit();
+        let now = Instant::now();
+        let rested = self.recordings.iter_mut().filter(|(_, d)| d.rests_until.is_some_and(|until| until <= now));
+        let rested: Vec<_> = rested.map(|(id, d)| (*id, d.rests_until = None)).map(|(id, ())| id).collect();
+        for id in rested {
+            self.evaluate(id);
+        }
         let position = self.head.position();
         let suspicious = self.recordings.values().any(|driven| lost(driven, position).is_some());
         if !self.undecided.is_empty() || suspicious {
@@ -432,7 +452,7 @@ impl Partition {
             while let Some(done) = self.tasks.join_next().await {
                 match done {
                     Ok(Done::Part(_, segment, Ok(PartOutcome::Stored(_)))) => self.head.finish(segment.entry.offset),
-                    Ok(Done::DeadLetter(offset, Ok(()))) => self.head.finish(offset),
+                    Ok(Done::DeadLetter(offset)) => self.head.finish(offset),
                     Ok(Done::Committed(Ok(offset))) => self.committed = offset,
                     _ => {}
                 }
@@ -480,7 +500,7 @@ fn place(driven: &Driven, segment: &Segment) -> Place {
     {
         return Place::Done;
     }
-    if generation > current || driven.uploading.contains(&index) || driven.doomed.is_some() || driven.rests() {
+    if generation > current || driven.is_in_hand(generation, index) || driven.doomed.is_some() || driven.rests() {
         return Place::Wait;
     }
     // A part of this index is there. With this value it is this segment; with another, either nobody was told that this
@@ -499,6 +519,10 @@ fn place(driven: &Driven, segment: &Segment) -> Place {
 }
 
 impl Driven {
+    fn is_in_hand(&self, generation: u32, index: u32) -> bool {
+        self.uploading.contains(&index) || self.stored.contains(&(generation, index))
+    }
+
     fn rests(&self) -> bool {
         self.rests_until.is_some_and(|until| Instant::now() < until)
     }

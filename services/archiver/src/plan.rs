@@ -26,6 +26,8 @@ pub enum Step {
     AnnounceAbandoned,
     /// Drop multipart uploads that do not count.
     DropLosers,
+    /// Remove facts that came late, after the recording was stored.
+    Tidy,
     /// Remove what is left: it was stored, or given up, long ago.
     Forget,
 }
@@ -47,13 +49,18 @@ pub struct Circumstances {
 
 /// The next step.
 pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
-    let (Some(now), Some(opened)) = (facts.now(), facts.opened()) else { return Step::Wait };
+    let Some(now) = facts.now() else { return Step::Wait };
+    let Some(opened) = facts.opened() else {
+        // Half forgotten: the rest goes as well.
+        return if now.receipt().is_some() { Step::Forget } else { Step::Wait };
+    };
     let older_work = facts.older().any(|(_, g)| !g.finished_work().is_empty());
     let is_past = |since: Timestamp, time: SignedDuration| circumstances.now.duration_since(since) > time;
     if let Some(stored_at) = now.stored_at() {
         return match () {
             () if now.completion().is_some() => Step::Announce,
             () if older_work => Step::AnnounceReset,
+            () if !now.finished_work().is_empty() => Step::Tidy,
             () if is_past(stored_at, circumstances.keep_facts) => Step::Forget,
             () => Step::Wait,
         };
@@ -85,6 +92,10 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
         if now.claim().is_some() && now.is_stored_up_to(opened.shape.segments_of(size)) {
             return Step::Complete;
         }
+        // Whoever sealed had every acknowledgement before it in the log: one that is not there now was lost.
+        if !now.is_known_up_to(opened.shape.segments_of(size)) {
+            return Step::Reset("FOOTAGE_LOST");
+        }
     } else if now.abandon_requested().is_some() {
         return Step::Abandon("REQUESTED");
     } else if is_past(last_begun(now, opened.opened_at), circumstances.abandon_after) {
@@ -93,9 +104,11 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
     if circumstances.segments_wait && now.claim().is_none() { Step::Claim } else { Step::Wait }
 }
 
-/// Giving up counts from the claim, since that is what the store's own expiry counts from.
+/// Giving up counts from the claim, since that is what the store's own expiry counts from; before there is one, from the
+/// generation's beginning.
 fn last_begun(now: &GenerationFacts, opened_at: Timestamp) -> Timestamp {
-    now.claim().map_or(opened_at, |(_, at)| at)
+    let claimed = now.claim().map(|(_, at)| at);
+    claimed.or(now.reset().map(|(_, at)| at)).unwrap_or(opened_at)
 }
 
 #[cfg(test)]
@@ -201,7 +214,7 @@ mod tests {
     fn from_the_first_segment_to_the_last_tombstone() {
         let case = Case::opened().expect(Step::Wait).segment(0, 1).expect(Step::Wait);
         let case = case.given(|c| c.segments_wait = true).expect(Step::Claim);
-        let case = case.claim("m").expect(Step::Wait).part(0).seal().expect(Step::Wait);
+        let case = case.claim("m").expect(Step::Wait).part(0).segment(1, 1).seal().expect(Step::Wait);
         let case = case.part(1).expect(Step::Complete);
         let case = case.complete().expect(Step::Finish).receipt().expect(Step::Announce);
         drop(case);
@@ -229,12 +242,22 @@ mod tests {
     fn what_is_sealed_is_never_given_up() {
         let late = |c: &mut Circumstances| c.now = at(24 * 31);
         Case::opened().given(late).expect(Step::Abandon("EXPIRED"));
-        Case::opened().seal().given(late).expect(Step::Wait);
+        Case::opened().segment(0, 1).segment(1, 1).seal().given(late).expect(Step::Wait);
         let asked = Case::opened().with(0, Subject::AbandonRequested, Fact::AbandonRequested(at(1)));
-        let asked = asked.expect(Step::Abandon("REQUESTED")).seal().expect(Step::Wait);
-        drop(asked);
+        asked.expect(Step::Abandon("REQUESTED")).segment(0, 1).segment(1, 1).seal().expect(Step::Wait);
         let given_up = Case::opened().claim("m").with(0, Subject::Abandoned, Fact::Abandoned("X".into(), at(1)));
         given_up.expect(Step::AnnounceAbandoned);
+    }
+
+    #[test]
+    fn a_seal_whose_acknowledgements_are_gone_is_sent_again() {
+        Case::opened().segment(0, 1).seal().expect(Step::Reset("FOOTAGE_LOST"));
+        Case::opened().segment(0, 1).segment(1, 1).segment(2, 1).seal().expect(Step::Reset("FOOTAGE_LOST"));
+    }
+
+    #[test]
+    fn what_comes_late_is_tidied_without_another_word() {
+        Case::opened().receipt().segment(0, 1).expect(Step::Tidy);
     }
 
     #[test]

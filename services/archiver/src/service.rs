@@ -149,6 +149,10 @@ impl Service {
                         hand_over(owned.as_ref(), delivered, permit).await;
                     }
                 }
+                // Partitions end only when they are released: anything else is a bug, and everything is begun anew.
+                Some(_) = ended_early(owned.as_mut()) => {
+                    break Err(LogError::Unavailable("a partition's task ended unexpectedly".into()));
+                }
                 delivered = member.entries.recv(), if pending.is_none() => match delivered {
                     Some(delivered) => pending = Some(delivered),
                     None => break Err(LogError::Unavailable("the group's records ended".into())),
@@ -191,7 +195,8 @@ impl Service {
 
 fn pages(delivered: &Delivered) -> u32 {
     let bytes = delivered.entry.record.payload.as_ref().map_or(0, |payload| payload.len());
-    bytes.div_ceil(PAGE).max(1) as u32
+    // Never more than the window has, or it would wait for ever.
+    bytes.div_ceil(PAGE).clamp(1, LARGE_SEGMENT as usize / PAGE) as u32
 }
 
 async fn hand_over(owned: Option<&Owned>, delivered: Delivered, permit: OwnedSemaphorePermit) {
@@ -205,6 +210,10 @@ async fn hand_over(owned: Option<&Owned>, delivered: Delivered, permit: OwnedSem
     };
     // A partition that ended is being released.
     let _ = inputs.send(input).await;
+}
+
+async fn ended_early(owned: Option<&mut Owned>) -> Option<()> {
+    owned?.tasks.join_next().await.map(drop)
 }
 
 async fn release(owned: Option<Owned>) {

@@ -182,6 +182,27 @@ async fn a_log_that_lost_footage_asks_for_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_whose_facts_are_forgotten_is_found_again_in_the_store() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, SEGMENT + 5);
+    let archiver = bench.archiver(None);
+    let first = stored_in_the_end(&bench, &path, async {}).await;
+    // As after thirty days: nothing of it is left in the log.
+    archiver.kill();
+    let everything = bench.facts(id()).await.now().unwrap().everything();
+    for subject in everything {
+        let key = caselock_domain::fact::FactKey { recording: id(), generation: 0, subject };
+        caselock_log::append_fact(&*bench.log, &key, None).await.unwrap();
+    }
+    assert!(bench.facts(id()).await.is_empty());
+    let _archiver = bench.archiver(None);
+    let again = bench.upload(&bench.client, &path, KEY).await.unwrap();
+    assert_eq!(again.receipt, first.receipt);
+    assert_eq!(bench.store.versions(&again.payload.object_key).await.unwrap().len(), 1);
+    bench.wait_for("tidiness", id(), |facts| facts.now().is_some_and(|now| now.finished_work().is_empty())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_abandoned_upload_is_opened_again() {
     use caselock_proto::v1::{AbandonUploadRequest, ingest_service_client::IngestServiceClient};
     let bench = Bench::embedded().await;

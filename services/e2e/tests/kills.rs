@@ -147,6 +147,32 @@ async fn a_device_is_wiped_only_of_what_is_proven() {
     assert!(names(other.path()).is_empty());
 }
 
+/// Two files of one device that agree in size, first and last MiB: each is stored, under a key of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_look_alike_are_told_apart() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("a", 3 << 20);
+    let uploader = Uploader::new(&stack);
+    uploader.upload(footage.path(), &[]).expect_stored(1);
+    let mut bytes = std::fs::read(footage.path().join("a")).unwrap();
+    bytes[(3 << 20) / 2] ^= 1;
+    // The same name in another folder, and another name.
+    let other = Footage::new();
+    std::fs::write(other.path().join("a"), &bytes).unwrap();
+    bytes[(3 << 20) / 2] ^= 2;
+    std::fs::write(other.path().join("b"), &bytes).unwrap();
+    let run = uploader.upload(other.path(), &[]);
+    run.expect_stored(2);
+    assert!(run.of_kind("stored").all(|event| event["was_there"] == false));
+    // The same file with other metadata is refused, and the fields are named.
+    let changed = Uploader::new(&stack).upload(footage.path(), &["--set", "unit=another"]);
+    assert_eq!(changed.code, 3);
+    let error = changed.of_kind("failed").next().unwrap()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("OPEN_CONFLICT") && error.contains("metadata.unit"), "{error}");
+    stack.stop();
+    check(&*stack.store().await, &run).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_uploaded_is_said_and_changes_nothing() {
     let stack = Stack::start(Kind::Embedded, &[]).await;

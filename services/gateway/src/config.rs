@@ -24,7 +24,7 @@ pub struct GatewayConfig {
     pub connections: u32,
     /// Seconds after which a stream of segments is ended, so that the client opens the next, perhaps elsewhere.
     pub stream_life_seconds: u64,
-    /// Seconds a stream may take to bring the next chunk of a segment.
+    /// Seconds a stream may take for each MiB of a segment.
     pub chunk_timeout_seconds: u64,
     /// Whether gRPC reflection answers.
     pub reflection: bool,
@@ -42,7 +42,7 @@ impl Default for GatewayConfig {
             open_uploads_per_bureau: 20_000,
             connections: 1_000,
             stream_life_seconds: 300,
-            chunk_timeout_seconds: 60,
+            chunk_timeout_seconds: 120,
             reflection: false,
         }
     }

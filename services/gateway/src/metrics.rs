@@ -15,7 +15,7 @@ impl GatewayMetrics {
         let meter = global::meter("caselock-gateway");
         Self {
             accepted: meter.u64_counter("caselock_gateway_segments_accepted").build(),
-            accepted_bytes: meter.u64_counter("caselock_gateway_accepted_bytes").with_unit("By").build(),
+            accepted_bytes: meter.u64_counter("caselock_gateway_accepted_bytes").build(),
             refused: meter.u64_counter("caselock_gateway_refusals").build(),
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use caselock_domain::{
+    id::RecordingId,
     metadata::Violation,
     reason::{DOMAIN, Reason},
 };
@@ -19,17 +20,19 @@ pub struct Refusal {
     pub message: String,
     /// The fields that are wrong.
     pub violations: Vec<Violation>,
+    /// The recording that stands in the way; told as `recording_id` in the metadata of `ErrorInfo`.
+    pub recording: Option<RecordingId>,
 }
 
 impl Refusal {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), violations: Vec::new() }
+        Self { reason, message: message.into(), violations: Vec::new(), recording: None }
     }
 
     pub fn field(reason: Reason, field: &str, expected: impl Into<String>) -> Self {
         let expected = expected.into();
         let violation = Violation { field: field.to_owned(), expected: expected.clone() };
-        Self { reason, message: format!("{field}: expected {expected}"), violations: vec![violation] }
+        Self { reason, message: format!("{field}: expected {expected}"), violations: vec![violation], recording: None }
     }
 
     /// The same words for a recording that is not there and for another bureau's.
@@ -55,7 +58,8 @@ impl From<LogError> for Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let mut details = ErrorDetails::new();
-        details.set_error_info(refusal.reason.as_str(), DOMAIN, HashMap::new());
+        let recording = refusal.recording.map(|id| ("recording_id".to_owned(), id.to_string()));
+        details.set_error_info(refusal.reason.as_str(), DOMAIN, recording.into_iter().collect::<HashMap<_, _>>());
         if let Some(delay) = refusal.retry_after() {
             details.set_retry_info(Some(delay));
         }

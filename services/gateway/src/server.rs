@@ -81,7 +81,9 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
     }
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let address = listener.local_addr()?;
-    let view = View::start(log.clone(), health.clone(), stop.clone());
+    // The view lives on while the open streams and calls end.
+    let view_stop = CancellationToken::new();
+    let view = View::start(log.clone(), health.clone(), view_stop.clone());
     let ingest = Arc::new(Ingest {
         admission: Admission::new(config.memory_budget, config.bureau_share_percent),
         metrics: GatewayMetrics::new(),
@@ -110,7 +112,11 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
         .add_service(health_service)
         .add_optional_service(reflection.transpose().context("prepare reflection")?);
     let incoming = accept(listener, door, config.connections, stop.clone());
-    let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()));
+    let served = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    let task = tokio::spawn(async move {
+        let _view = view_stop.drop_guard();
+        served.await
+    });
     Ok(Gateway { address, task })
 }
 

@@ -213,6 +213,8 @@ impl Known {
 fn share(facts: &RecordingFacts) -> Option<(BureauId, Usage)> {
     let bureau = facts.opened()?.bureau.clone();
     let open_uploads = u64::from(facts.phase() == Some(Phase::Open));
-    let backlog = facts.now().map_or(0, |g| g.backlog());
+    // An acknowledgement that comes late, after the end, waits for nobody.
+    let waits = matches!(facts.phase(), Some(Phase::Open | Phase::Sealed));
+    let backlog = facts.now().filter(|g| waits && !g.is_complete()).map_or(0, |g| g.backlog());
     Some((bureau, Usage { open_uploads, backlog }))
 }

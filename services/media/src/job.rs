@@ -54,6 +54,9 @@ impl Jobs {
         };
         match done {
             Err(JobError::Impossible { reason, detail }) => self.dead_letter(entry, reason, &detail).await,
+            Err(JobError::Store(error)) if !error.is_retryable() => {
+                self.dead_letter(entry, "STORE_REFUSED", &error.to_string()).await
+            }
             done => done,
         }
     }

@@ -82,7 +82,8 @@ pub async fn run(
     }
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     command.stdin(Stdio::from(input)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Command::from(command).kill_on_drop(true).spawn()?;
+    // A group of its own: what a terminal sends to ours does not reach it.
+    let mut child = Command::from(command).process_group(0).kill_on_drop(true).spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = timeout(limits.wall, async {
         let (report, noise) = tokio::join!(read_up_to(stdout, REPORT), read_up_to(stderr, NOISE));
@@ -96,6 +97,10 @@ pub async fn run(
     let (report, noise, status) = ended?;
     if !noise.is_empty() {
         tracing::debug!(said = %String::from_utf8_lossy(&noise), "the worker");
+    }
+    if let Some(libc_signal::SIGTERM | libc_signal::SIGINT | libc_signal::SIGHUP) = status.signal() {
+        // Somebody ended it, not the file: the job comes again.
+        return Err(io::Error::other(format!("the worker was ended from outside: {status}")));
     }
     Ok(judge(status, &report))
 }
@@ -120,6 +125,9 @@ fn judge(status: ExitStatus, report: &[u8]) -> Result<Report, Failure> {
 
 /// Linux's numbers of the signals that mean something here.
 mod libc_signal {
+    pub const SIGHUP: i32 = 1;
+    pub const SIGINT: i32 = 2;
+    pub const SIGTERM: i32 = 15;
     pub const SIGKILL: i32 = 9;
     pub const SIGXCPU: i32 = 24;
     pub const SIGXFSZ: i32 = 25;

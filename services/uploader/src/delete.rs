@@ -3,7 +3,7 @@
 use std::{fs::File, path::Path};
 
 use anyhow::{Context, ensure};
-use caselock_client::{Client, Stamp, whole_blake3};
+use caselock_client::{Client, Footage, Stamp};
 use caselock_domain::receipt::{Envelope, Receipt};
 
 use crate::journal::{Entry, Journal};
@@ -19,8 +19,7 @@ pub async fn delete_source(client: &Client, journal: &Journal, path: &Path, entr
     ensure!(confirmed.payload == kept.payload, "the gateway has another receipt for the recording");
 
     let before = Stamp::of(path)?;
-    let own = path.to_owned();
-    let blake3 = tokio::task::spawn_blocking(move || whole_blake3(&own)).await??;
+    let blake3 = Footage::open(path)?.whole().await?;
     ensure!(before.size == payload.size && blake3 == payload.blake3, "the file is not what the receipt vouches for");
     ensure!(Stamp::of(path)? == before, "the file changed while it was hashed");
     std::fs::remove_file(path)?;

@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
         Command::Upload(upload) => upload::run(*upload).await,
         Command::Watch(watch) => watch::run(*watch).await,
         Command::Status(status) => receipts::status(&status),
-        Command::Receipt(receipt) => receipts::verify(&receipt),
+        Command::Receipt(receipt) => receipts::verify(&receipt).await,
     };
     match done {
         Ok(code) => ExitCode::from(code),

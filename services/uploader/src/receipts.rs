@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use caselock_client::whole_blake3;
+use caselock_client::Footage;
 use caselock_domain::receipt::{Envelope, KeyRing, Receipt};
 
 use crate::{HELD, STORED, args, journal::Journal, text::say};
@@ -25,13 +25,13 @@ pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
 }
 
 /// Checks receipts.
-pub fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
+pub async fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
     let args::Receipt::Verify(arguments) = command;
     let keys = key_ring(&arguments.receipt_keys)?;
     let mut code = STORED;
     for path in &arguments.receipts {
         let file = path.display().to_string();
-        match check(path, &keys, arguments.file.as_deref()) {
+        match check(path, &keys, arguments.file.as_deref()).await {
             Ok(what) => println!("{}", say("receipt-good", &[("file", &file), ("what", &what)])),
             Err(error) => {
                 println!("{}", say("receipt-bad", &[("file", &file), ("error", &format!("{error:#}"))]));
@@ -42,12 +42,13 @@ pub fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-fn check(path: &Path, keys: &KeyRing, file: Option<&Path>) -> anyhow::Result<String> {
+async fn check(path: &Path, keys: &KeyRing, file: Option<&Path>) -> anyhow::Result<String> {
     let text = std::fs::read(path).context("read the receipt")?;
     let envelope: Envelope = serde_json::from_slice(&text).context("this is not a receipt")?;
     let payload = keys.verify(&Receipt::try_from(&envelope)?)?;
     if let Some(file) = file {
-        let (size, blake3) = (std::fs::metadata(file)?.len(), whole_blake3(file)?);
+        let footage = Footage::open(file)?;
+        let (size, blake3) = (footage.stamp().size, footage.whole().await?);
         anyhow::ensure!(
             size == payload.size && blake3 == payload.blake3,
             "it vouches for {} bytes with BLAKE3 {}; {} has {size} with {}",

@@ -7,9 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use caselock_client::{
-    Client, Connect, Footage, Progress, Throttle, Tls, Upload, UploadError, content_key, whole_blake3,
-};
+use caselock_client::{Client, Connect, Footage, Progress, Throttle, Tls, Upload, UploadError, content_key};
 use caselock_domain::{metadata::Metadata, reason::Reason};
 use caselock_proto::v1::RecordingMetadata;
 
@@ -183,8 +181,7 @@ impl Session {
         let mut uploaded = self.client.upload(&footage, &upload).await;
         if file.key.is_none() && matches!(&uploaded, Err(e) if is_conflict(e)) {
             // Another file of this device has the same size, beginning and end: the whole content tells them apart.
-            let path = file.path.clone();
-            let whole = blocking(move || whole_blake3(&path)).await?;
+            let whole = footage.whole().await?;
             upload.key = format!("{}:{}", upload.key, whole.to_hex());
             uploaded = self.client.upload(&footage, &upload).await;
         }

@@ -17,12 +17,12 @@ impl Worker {
     pub(super) async fn claim(&self, job: &Job) -> Result<Outcome, WorkError> {
         let opened = job.opened()?;
         let key = object_key::original(&opened.bureau, job.id, job.generation());
-        if oldest_version(&*self.store, &key).await?.is_some() {
-            let Some(manifest) = self.manifest(job).await? else {
+        if let Some(object) = oldest_version(&*self.store, &key).await? {
+            return match self.manifest(job).await? {
+                Some(manifest) if manifest.version == object.id => self.find_again(job, &key, &manifest).await,
                 // Nobody who follows the facts leaves an object without claim and manifest.
-                return Ok(Outcome::doomed("OBJECT_UNKNOWN"));
+                _ => self.doomed(job, "OBJECT_UNKNOWN").await,
             };
-            return self.record_receipt(job, &manifest).await;
         }
         let id = self.begin(job, &key).await?;
         let subject = Subject::Claimed(id);
@@ -52,10 +52,21 @@ impl Worker {
         Ok(Some(manifest))
     }
 
-    /// Records the receipt that stands in the manifest: the manifest decides which one there is.
+    /// The recording was stored long ago, and its facts are forgotten: it is answered with its receipt, if its lock still is
+    /// what the receipt says.
+    async fn find_again(&self, job: &Job, key: &str, manifest: &Manifest) -> Result<Outcome, WorkError> {
+        let promised = Receipt::try_from(&manifest.receipt)?.payload()?.locked_until;
+        let lock = self.store.lock(key, &manifest.version).await?;
+        if lock.until.is_none_or(|until| until < promised) {
+            return Err(WorkError::Inconsistent(format!("{key} is locked less than its receipt says: {lock:?}")));
+        }
+        self.record_receipt(job, manifest).await
+    }
+
+    /// Records the receipt that stands in the manifest: the manifest decides which one there is. Its facts are kept from now
+    /// on for their time.
     pub(super) async fn record_receipt(&self, job: &Job, manifest: &Manifest) -> Result<Outcome, WorkError> {
         let receipt = Receipt::try_from(&manifest.receipt)?;
-        let stored_at = receipt.payload()?.stored_at;
-        self.record_now(job, Subject::Receipted, Fact::Receipted(Box::new(receipt), stored_at)).await
+        self.record_now(job, Subject::Receipted, Fact::Receipted(Box::new(receipt), (self.clock)())).await
     }
 }

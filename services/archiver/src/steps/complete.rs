@@ -12,6 +12,15 @@ use futures::TryStreamExt;
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
 
+/// What lies under a key.
+enum Look {
+    Nothing,
+    /// The object that was to be made; its version.
+    Same(String),
+    /// Something else.
+    Other,
+}
+
 impl Worker {
     /// Makes one object of the parts and records that it is complete. The list of parts, the whole digest and the whole
     /// checksum come from the facts of the parts only.
@@ -24,10 +33,10 @@ impl Worker {
         let root = now.parts().find_map(|(_, _, part)| part.root);
         let stored: u64 = now.parts().map(|(_, _, part)| u64::from(part.length)).sum();
         if digest::merge(&values, root) != Some(sealed) || stored != size {
-            return Ok(Outcome::doomed("DIGEST_MISMATCH"));
+            return self.doomed(job, "DIGEST_MISMATCH").await;
         }
         if now.parts().any(|(_, _, part)| part.multipart_id != claim) {
-            return Ok(Outcome::doomed("PARTS_OF_ANOTHER_CLAIM"));
+            return self.doomed(job, "PARTS_OF_ANOTHER_CLAIM").await;
         }
         let parts: Vec<Part> = now
             .parts()
@@ -43,10 +52,12 @@ impl Worker {
         let version = match self.store.complete(&key, claim, &parts).await {
             Ok(version) => version,
             Err(error) => match self.look(&key, size, crc).await? {
-                Some(version) => version,
-                None if error.kind == ErrorKind::MultipartGone => return Ok(Outcome::doomed("MULTIPART_GONE")),
-                None if error.kind == ErrorKind::AlreadyExists => return Ok(Outcome::doomed("OBJECT_UNKNOWN")),
-                None => return Err(error.into()),
+                Look::Same(version) => version,
+                Look::Other => return self.doomed(job, "OBJECT_UNKNOWN").await,
+                Look::Nothing if error.kind == ErrorKind::MultipartGone => {
+                    return self.doomed(job, "MULTIPART_GONE").await;
+                }
+                Look::Nothing => return Err(error.into()),
             },
         };
         let stored_at = whole_seconds((self.clock)());
@@ -60,15 +71,15 @@ impl Worker {
         self.record_now(job, Subject::Completed((self.nonce)()), Fact::Completed(completed)).await
     }
 
-    /// The object of the key, if it is the one that was to be made.
-    async fn look(&self, key: &str, size: u64, crc: Crc64Nvme) -> Result<Option<String>, WorkError> {
-        let Some(version) = oldest_version(&*self.store, key).await? else { return Ok(None) };
+    /// What lies under the key.
+    async fn look(&self, key: &str, size: u64, crc: Crc64Nvme) -> Result<Look, WorkError> {
+        let Some(version) = oldest_version(&*self.store, key).await? else { return Ok(Look::Nothing) };
         let same = version.size == size
             && match self.store.checksum(key, &version.id).await? {
                 Some(stored) => stored == crc,
                 None => self.read_crc(key, &version.id).await? == crc,
             };
-        Ok(same.then_some(version.id))
+        Ok(if same { Look::Same(version.id) } else { Look::Other })
     }
 
     /// The checksum of what the store gives back, where it keeps none.

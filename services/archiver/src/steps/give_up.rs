@@ -24,8 +24,15 @@ impl Worker {
     pub(super) async fn reset(&self, job: &Job, reason: &'static str) -> Result<Outcome, WorkError> {
         match self.drop_uploads(job).await? {
             Dropped::Claimed(outcome) => return Ok(Outcome { doomed: Some(reason), ..outcome }),
-            // Only a completion that is proven keeps the generation; an object that is not ours is left where it is.
-            Dropped::Object if reason != "OBJECT_UNKNOWN" => return self.recognise(job, reason).await,
+            // With the seal and every part the object is recognised, and completed like any other.
+            Dropped::Object if self.has_all(job)? => {
+                let completed = self.complete(job).await?;
+                if completed.doomed.is_none() || reason != "OBJECT_UNKNOWN" {
+                    return Ok(completed);
+                }
+            }
+            // What may have been written meanwhile is read first; then the object is known not to be ours, and left.
+            Dropped::Object if reason != "OBJECT_UNKNOWN" => return self.doomed(job, "OBJECT_UNKNOWN").await,
             Dropped::Object | Dropped::Clean => {}
         }
         let generation = job.generation() + 1;
@@ -40,7 +47,7 @@ impl Worker {
     pub(super) async fn abandon(&self, job: &Job, reason: &'static str) -> Result<Outcome, WorkError> {
         match self.drop_uploads(job).await? {
             Dropped::Claimed(outcome) => Ok(outcome),
-            Dropped::Object => Ok(Outcome::doomed("OBJECT_UNKNOWN")),
+            Dropped::Object => self.doomed(job, "OBJECT_UNKNOWN").await,
             Dropped::Clean => {
                 let fact = Fact::Abandoned(reason.to_owned(), (self.clock)());
                 self.record_now(job, Subject::Abandoned, fact).await
@@ -77,12 +84,9 @@ impl Worker {
         Ok(if object.is_some() { Dropped::Object } else { Dropped::Clean })
     }
 
-    /// There is an object where the generation was to be reset. If it is what the facts say, it is completed like any
-    /// other; if not, the generation is left to it.
-    async fn recognise(&self, job: &Job, reason: &'static str) -> Result<Outcome, WorkError> {
+    /// Whether the facts are enough to recognise the object by.
+    fn has_all(&self, job: &Job) -> Result<bool, WorkError> {
         let (opened, now) = (job.opened()?, job.now()?);
-        let all = now.seal().is_some_and(|(_, size)| now.is_stored_up_to(opened.shape.segments_of(size)));
-        tracing::warn!(recording = %job.id, reason, all, "an object is there where none was expected");
-        if all { self.complete(job).await } else { Ok(Outcome::doomed("OBJECT_UNKNOWN")) }
+        Ok(now.seal().is_some_and(|(_, size)| now.is_stored_up_to(opened.shape.segments_of(size))))
     }
 }

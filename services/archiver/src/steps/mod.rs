@@ -13,11 +13,12 @@ use caselock_domain::{
     event::RecordingEvent,
     fact::{Fact, FactKey, Nonce, Opened, Subject},
     id::RecordingId,
+    partition,
     receipt::ReceiptSigner,
     state::{GenerationFacts, RecordingFacts},
     time::Clock,
 };
-use caselock_log::{Log, Offset, append_fact, publish};
+use caselock_log::{Log, Offset, Topic, append_fact, publish};
 use caselock_store::Store;
 use jiff::Timestamp;
 
@@ -50,12 +51,6 @@ pub struct Outcome {
     pub doomed: Option<&'static str>,
 }
 
-impl Outcome {
-    fn doomed(reason: &'static str) -> Self {
-        Self { settled_at: 0, doomed: Some(reason) }
-    }
-}
-
 /// The recording a step works on, as its facts are.
 pub struct Job {
     pub id: RecordingId,
@@ -81,7 +76,8 @@ impl Job {
 }
 
 impl Worker {
-    /// Does a step, repeating it until it is done or fails for good.
+    /// Does a step, repeating it until it is done or fails for good. Giving up is tried once for each plan: facts that came
+    /// meanwhile may forbid it.
     pub async fn run(&self, step: Step, job: &Job) -> Result<Outcome, WorkError> {
         match step {
             Step::Wait => Ok(Outcome::default()),
@@ -89,11 +85,12 @@ impl Worker {
             Step::Complete => until_done("complete", || self.complete(job)).await,
             Step::Finish => until_done("finish", || self.finish(job)).await,
             Step::Announce => until_done("announce", || self.announce(job)).await,
-            Step::Reset(reason) => until_done("reset", || self.reset(job, reason)).await,
+            Step::Reset(reason) => self.reset(job, reason).await,
             Step::AnnounceReset => until_done("announce-reset", || self.announce_reset(job)).await,
-            Step::Abandon(reason) => until_done("abandon", || self.abandon(job, reason)).await,
+            Step::Abandon(reason) => self.abandon(job, reason).await,
             Step::AnnounceAbandoned => until_done("announce-abandoned", || self.announce_abandoned(job)).await,
             Step::DropLosers => until_done("drop-losers", || self.drop_losers(job)).await,
+            Step::Tidy => until_done("tidy", || self.tidy_late(job)).await,
             Step::Forget => until_done("forget", || self.forget(job)).await,
         }
     }
@@ -107,6 +104,22 @@ impl Worker {
     async fn record_now(&self, job: &Job, subject: Subject, fact: Fact) -> Result<Outcome, WorkError> {
         let offset = self.record(&job.key(subject), Some(fact)).await?;
         Ok(Outcome { settled_at: offset + 1, doomed: None })
+    }
+
+    /// The generation can't be finished. Whatever was in the log by now must be in the view before that is acted on.
+    async fn doomed(&self, job: &Job, reason: &'static str) -> Result<Outcome, WorkError> {
+        Ok(Outcome { settled_at: self.end_of_facts(job.id).await?, doomed: Some(reason) })
+    }
+
+    /// The present end of the recording's partition of `uploads`.
+    async fn end_of_facts(&self, id: RecordingId) -> Result<Offset, WorkError> {
+        let partition = partition::of(id, self.log.partitions(Topic::Uploads));
+        Ok(self.log.bounds(Topic::Uploads, partition).await?.end)
+    }
+
+    /// Removes facts that came after the recording was stored.
+    async fn tidy_late(&self, job: &Job) -> Result<Outcome, WorkError> {
+        self.tidy(job, job.generation(), job.now()?.finished_work()).await
     }
 
     /// Removes facts of a generation.

@@ -4,6 +4,7 @@ use caselock_domain::{
     digest::segment_digest,
     fact::{Fact, FactKey, PartStored, Subject},
     footage::SegmentRef,
+    id::RecordingId,
 };
 use caselock_log::{Entry, Offset, Topic, append_dead_letter};
 use caselock_store::{Crc64Nvme, ErrorKind};
@@ -11,6 +12,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Worker;
 use crate::retry::{WorkError, until_done};
+
+/// How often a part that the store found damaged is sent again: our own bytes are known to be right.
+const DAMAGED_ON_ITS_WAY: usize = 3;
 
 /// A segment out of the log, with its share of the window.
 pub struct Segment {
@@ -24,8 +28,9 @@ pub struct Segment {
 pub enum PartOutcome {
     /// It is a part; the fact of it is before this offset of `uploads`.
     Stored(Offset),
-    /// It can't be one; the generation can't be finished, for this reason.
-    Impossible(&'static str),
+    /// It can't be one; the generation can't be finished, for this reason. What was in `uploads` up to the offset must be
+    /// in the view before that is acted on.
+    Impossible(&'static str, Offset),
 }
 
 impl Worker {
@@ -42,22 +47,30 @@ impl Worker {
         let digest = segment_digest(index, segment_size, &bytes).filter(|digest| digest.value == value);
         let Some(digest) = digest else {
             self.dead_letter(&segment.entry, "SEGMENT_CORRUPT").await?;
-            return Ok(PartOutcome::Impossible("SEGMENT_CORRUPT"));
+            return self.impossible("SEGMENT_CORRUPT", recording).await;
         };
         let crc = Crc64Nvme::of(&bytes);
         let length = bytes.len() as u32;
-        let put = until_done("part", || async {
-            Ok(self.store.put_part(key, multipart_id, index + 1, bytes.clone(), crc).await?)
-        });
-        let etag = match put.await {
+        let put = async || {
+            let put = || async { Ok(self.store.put_part(key, multipart_id, index + 1, bytes.clone(), crc).await?) };
+            until_done("part", put).await
+        };
+        let mut stored = put().await;
+        for _ in 0..DAMAGED_ON_ITS_WAY {
+            match &stored {
+                Err(WorkError::Store(error)) if error.kind == ErrorKind::ChecksumMismatch => stored = put().await,
+                _ => break,
+            }
+        }
+        let etag = match stored {
             Ok(etag) => etag,
             Err(WorkError::Store(error)) if error.kind == ErrorKind::MultipartGone => {
-                return Ok(PartOutcome::Impossible("MULTIPART_GONE"));
+                return self.impossible("MULTIPART_GONE", recording).await;
             }
             Err(WorkError::Store(error)) => {
                 tracing::error!(%error, %recording, index, "a segment can't be stored");
                 self.dead_letter(&segment.entry, "SEGMENT_REFUSED_BY_STORE").await?;
-                return Ok(PartOutcome::Impossible("SEGMENT_REFUSED_BY_STORE"));
+                return self.impossible("SEGMENT_REFUSED_BY_STORE", recording).await;
             }
             Err(error) => return Err(error),
         };
@@ -69,6 +82,11 @@ impl Worker {
         self.metrics.parts.add(1, &[]);
         self.metrics.part_bytes.add(u64::from(length), &[]);
         Ok(PartOutcome::Stored(offset + 1))
+    }
+
+    async fn impossible(&self, reason: &'static str, id: RecordingId) -> Result<PartOutcome, WorkError> {
+        let end = until_done("end-of-uploads", || self.end_of_facts(id)).await?;
+        Ok(PartOutcome::Impossible(reason, end))
     }
 
     /// Notes what could not be done with a record of `footage`, without its bytes.

@@ -62,6 +62,7 @@ impl Ingest {
                         reason: Reason::OpenConflict,
                         message: "the recording was opened with other fields; they are changed by amendment".into(),
                         violations: conflicts,
+                        recording: Some(id),
                     }));
                 }
                 let recording = Some(answer::recording(id, facts));
@@ -101,7 +102,7 @@ fn validate(request: &proto::OpenUploadRequest) -> Result<(IdempotencyKey, Metad
             violations.extend(metadata.err().unwrap_or_default());
             let fields: Vec<_> = violations.iter().map(|v| format!("{}: expected {}", v.field, v.expected)).collect();
             let message = format!("the request has wrong or missing fields: {}", fields.join("; "));
-            Err(Refusal { reason: Reason::MetadataInvalid, message, violations })
+            Err(Refusal { reason: Reason::MetadataInvalid, message, violations, recording: None })
         }
     }
 }

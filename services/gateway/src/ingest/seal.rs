@@ -62,6 +62,9 @@ fn check(facts: &RecordingFacts, generation: u32, wanted: (Blake3, u64)) -> Resu
         Some(Phase::Open) if facts.current() != generation => Ok(Next::Tell),
         // Two values for one index: the archiver starts the next generation.
         Some(Phase::Open) if now.is_conflicting() => Ok(Next::Tell),
+        Some(Phase::Open) if now.abandon_requested().is_some() => {
+            Err(answer::closed("its client asked to give it up; open it again"))
+        }
         Some(Phase::Open) => check_whole(now, opened.shape, wanted).map(|()| Next::Seal),
         Some(Phase::Abandoned) => Err(answer::closed("it was abandoned; open it again")),
         _ => {

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use caselock_domain::{footage::SegmentRef, id::BureauId, reason::Reason};
+use caselock_domain::{footage::SegmentRef, id::BureauId, reason::Reason, shape::MAX_CHUNK};
 use caselock_proto::v1::{self as proto, write_segments_request::Content, write_segments_response::Outcome};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -93,9 +93,12 @@ impl SegmentStream {
     }
 
     async fn take(&mut self, announced: Announced, memory: Admitted) -> Result<(), Status> {
+        // A segment that trickles in would hold its memory for ever.
+        let patience = self.patience() * announced.length.div_ceil(MAX_CHUNK as u32);
+        let deadline = Instant::now() + patience;
         let mut arriving = announced.arriving();
         loop {
-            let chunk = self.chunk().await?;
+            let chunk = self.chunk(deadline).await?;
             match arriving.take(&chunk).map_err(Status::from)? {
                 Progress::More(more) => arriving = more,
                 Progress::Mismatch(segment) => {
@@ -105,7 +108,10 @@ impl SegmentStream {
                     return self.refuse(&id, segment.generation, segment.index, refusal).await;
                 }
                 Progress::Whole(whole) => {
-                    let (ingest, answers, segment) = (self.ingest.clone(), self.answers.clone(), whole.segment);
+                    let (ingest, segment) = (self.ingest.clone(), whole.segment);
+                    // The answer's place is kept first: a client that does not read its answers sends no more either.
+                    let answers = self.answers.clone().reserve_owned().await;
+                    let answers = answers.map_err(|_| Status::cancelled("the client has gone"))?;
                     tokio::spawn(async move {
                         let answer = match ingest.store(whole).await {
                             Ok(()) => accepted(&segment),
@@ -118,7 +124,7 @@ impl SegmentStream {
                         // The memory is given back only now.
                         drop(memory);
                         // The client may be gone; it will ask GetUpload.
-                        let _ = answers.send(Ok(answer)).await;
+                        answers.send(Ok(answer));
                     });
                     return Ok(());
                 }
@@ -129,7 +135,7 @@ impl SegmentStream {
     async fn skip(&mut self, length: u32) -> Result<(), Status> {
         let mut left = length as usize;
         while left > 0 {
-            let chunk = self.chunk().await?;
+            let chunk = self.chunk(Instant::now() + self.patience()).await?;
             left = match left.checked_sub(chunk.len()) {
                 Some(left) if !chunk.is_empty() => left,
                 _ => return Err(self.broken("chunks that together are as long as the header says")),
@@ -138,14 +144,18 @@ impl SegmentStream {
         Ok(())
     }
 
-    async fn chunk(&mut self) -> Result<bytes::Bytes, Status> {
-        let patience = Duration::from_secs(self.ingest.config.chunk_timeout_seconds);
-        match timeout(patience, self.requests.message()).await {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.ingest.config.chunk_timeout_seconds)
+    }
+
+    async fn chunk(&mut self, deadline: Instant) -> Result<bytes::Bytes, Status> {
+        match timeout_at(deadline, self.requests.message()).await {
             Ok(Ok(Some(proto::WriteSegmentsRequest { content: Some(Content::Chunk(chunk)) }))) => Ok(chunk),
             Ok(Ok(Some(_))) => Err(self.broken("the chunks of the segment that was begun")),
             Ok(Ok(None)) => Err(self.broken("the rest of the segment before the end of the stream")),
             Ok(Err(status)) => Err(status),
-            Err(_) => Err(self.broken("the next chunk in time")),
+            // A slow link is no fault of the client's: it opens the next stream.
+            Err(_) => Err(Status::unavailable("the segment did not come in time: open another stream")),
         }
     }
 

@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// The gateway refuses it; sending the same again does not help.
-    #[error("refused ({reason}): {message}")]
+    #[error("refused ({reason}): {message}{}", list(fields))]
     Refused {
         /// The stable reason.
         reason: String,
@@ -37,6 +37,10 @@ pub enum UploadError {
     /// The receipt does not verify, or vouches for something else.
     #[error("the receipt is not good: {0}")]
     Receipt(String),
+}
+
+fn list(fields: &[String]) -> String {
+    if fields.is_empty() { String::new() } else { format!(" [{}]", fields.join(", ")) }
 }
 
 impl UploadError {

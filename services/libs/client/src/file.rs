@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io,
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::Arc,
@@ -62,6 +62,22 @@ impl Footage {
         Ok(Stamp::from(&self.file.metadata()?) == self.stamp)
     }
 
+    /// The BLAKE3 of the whole, as it is now.
+    pub async fn whole(&self) -> io::Result<Blake3> {
+        let file = self.file.clone();
+        let hash = move || {
+            let mut hasher = blake3::Hasher::new();
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                match file.read_at(&mut buffer, hasher.count())? {
+                    0 => return Ok(Blake3(*hasher.finalize().as_bytes())),
+                    n => hasher.update(&buffer[..n]),
+                };
+            }
+        };
+        tokio::task::spawn_blocking(hash).await.map_err(io::Error::other)?
+    }
+
     /// Reads bytes at an offset; an error if the file has become shorter.
     pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let file = self.file.clone();
@@ -89,17 +105,4 @@ pub fn content_key(path: &Path, device: &str) -> io::Result<String> {
     }
     let device = blake3::hash(device.as_bytes()).to_hex();
     Ok(format!("c1:{}:{size}:{}", &device[..16], hasher.finalize().to_hex()))
-}
-
-/// The BLAKE3 of a whole file, as it is now.
-pub fn whole_blake3(path: &Path) -> io::Result<Blake3> {
-    let mut file = File::open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Blake3(*hasher.finalize().as_bytes())),
-            n => hasher.update(&buffer[..n]),
-        };
-    }
 }

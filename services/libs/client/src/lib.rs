@@ -13,6 +13,6 @@ mod upload;
 
 pub use connect::{Client, Connect, Tls};
 pub use error::UploadError;
-pub use file::{Footage, Stamp, content_key, whole_blake3};
+pub use file::{Footage, Stamp, content_key};
 pub use throttle::Throttle;
 pub use upload::{Progress, Report, Upload, Uploaded};

@@ -6,7 +6,7 @@ use caselock_domain::{
     digest::{SegmentDigest, SegmentValue, segment_digest},
     id::RecordingId,
     reason::Reason,
-    shape::{MAX_CHUNK, Shape},
+    shape::Shape,
 };
 use caselock_proto::v1::{self as proto, write_segments_request::Content, write_segments_response::Outcome};
 use tokio::{
@@ -22,6 +22,10 @@ use crate::{
 
 /// Segments of one file that may be on their way at once.
 const IN_FLIGHT: usize = 4;
+/// The chunks segments are sent in: small enough to come through a slow link in time.
+const CHUNK: usize = 256 << 10;
+/// How many segments of one stream may be damaged on their way before that is an error.
+const DAMAGED: u32 = 8;
 /// Messages that may wait for the network.
 const MESSAGES: usize = 4;
 
@@ -126,6 +130,7 @@ pub async fn send(
 
     let mut outstanding = BTreeSet::new();
     let mut not_before = Instant::now();
+    let mut damaged = 0;
     loop {
         if pending.is_empty() && outstanding.is_empty() {
             return Ok(Ended::Complete);
@@ -160,7 +165,8 @@ pub async fn send(
                         }
                     }
                     Outcome::Refused(refused) => {
-                        let delay = take_back(&refused, upload.report)?;
+                        damaged += u32::from(refused.reason == Reason::SegmentValueMismatch.as_str());
+                        let delay = take_back(&refused, damaged, upload.report)?;
                         let Some(delay) = delay else { return Ok(Ended::Closed) };
                         if outstanding.remove(&refused.index) {
                             pending.push_back(refused.index);
@@ -174,11 +180,15 @@ pub async fn send(
 }
 
 /// What a refusal means: `Some` delay, then the segment goes again; `None`, the upload is closed; or an error.
-fn take_back(refused: &proto::SegmentRefused, report: Report<'_>) -> Result<Option<Duration>, UploadError> {
+fn take_back(
+    refused: &proto::SegmentRefused,
+    damaged: u32,
+    report: Report<'_>,
+) -> Result<Option<Duration>, UploadError> {
     match Reason::parse(&refused.reason) {
         Some(Reason::UploadClosed) => return Ok(None),
         // Damaged on its way: it is read and sent again.
-        Some(Reason::SegmentValueMismatch) => return Ok(Some(Duration::ZERO)),
+        Some(Reason::SegmentValueMismatch) if damaged <= DAMAGED => return Ok(Some(Duration::ZERO)),
         _ => {}
     }
     match &refused.retry_after {
@@ -232,8 +242,8 @@ impl Reader {
                 length: bytes.len() as u32,
                 value: digest.value.0.to_vec().into(),
             };
-            let chunks = (0..bytes.len()).step_by(MAX_CHUNK);
-            let chunks = chunks.map(|at| Content::Chunk(bytes.slice(at..bytes.len().min(at + MAX_CHUNK))));
+            let chunks = (0..bytes.len()).step_by(CHUNK);
+            let chunks = chunks.map(|at| Content::Chunk(bytes.slice(at..bytes.len().min(at + CHUNK))));
             for content in std::iter::once(Content::Header(header)).chain(chunks) {
                 if let Content::Chunk(chunk) = &content {
                     throttle.take(chunk.len()).await;

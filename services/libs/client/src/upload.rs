@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
     digest::{self, Blake3, SegmentValue},
+    id::RecordingId,
     reason::Reason,
     receipt::{Receipt, ReceiptPayload},
     shape::Shape,
 };
 use caselock_proto::v1::{self as proto, RecordingState, watch_recordings_response::Content};
 use tokio::time::{sleep, timeout};
+use tonic_types::StatusExt;
 
 use crate::{
     Client, Footage, Throttle, UploadError,
@@ -129,9 +131,8 @@ impl Client {
     ) -> Result<Uploaded, UploadError> {
         let size = file.stamp().size;
         loop {
-            let (recording, held) = self.open(upload, size).await?;
-            patience.renew();
-            if let Some(uploaded) = self.stored(&recording, file, known).await? {
+            let (recording, held) = self.open(upload, file).await?;
+            if let Some(uploaded) = self.stored(&recording, upload, file, known).await? {
                 return Ok(uploaded);
             }
             let mut segments = known.segments(&recording, held, size)?;
@@ -143,6 +144,7 @@ impl Client {
             let sent = self.send_all(upload, file, &mut segments, patience, &recording).await;
             known.digests = segments.digests.clone();
             if !sent? {
+                sleep(AGAIN).await;
                 continue;
             }
             if !file.is_unchanged()? {
@@ -159,14 +161,30 @@ impl Client {
     async fn open(
         &self,
         upload: &Upload<'_>,
-        size: u64,
+        file: &Footage,
     ) -> Result<(proto::Recording, Vec<proto::HeldSegment>), UploadError> {
         let request = proto::OpenUploadRequest {
             idempotency_key: upload.key.clone(),
             metadata: Some(upload.metadata.clone()),
-            size: Some(size),
+            size: Some(file.stamp().size),
         };
-        let opened = self.ingest().ok_or_else(no_server)?.open_upload(request).await?.into_inner();
+        let opened = self.ingest().ok_or_else(no_server)?.open_upload(request).await;
+        let opened = match opened {
+            Ok(opened) => opened.into_inner(),
+            Err(status) => {
+                let there =
+                    status.get_error_details().error_info().and_then(|i| i.metadata.get("recording_id").cloned());
+                let refused = UploadError::from(status);
+                if let Some(id) = there.filter(|_| refused.is(Reason::OpenConflict)) {
+                    // The same file with other metadata is an amendment's business; another file needs another key.
+                    let stored = self.confirm(&id).await?.payload()?.blake3;
+                    if stored != file.whole().await? {
+                        return Err(another_file());
+                    }
+                }
+                return Err(refused);
+            }
+        };
         Ok((opened.recording.unwrap_or_default(), opened.held))
     }
 
@@ -223,13 +241,22 @@ impl Client {
             let recording = match sealed {
                 Ok(sealed) => sealed.into_inner().recording.unwrap_or_default(),
                 Err(status) => match UploadError::from(status) {
-                    // Lost between two looks: what is held now says what is to be sent.
-                    error if error.is(Reason::SealIncomplete) => return Ok(None),
+                    // Lost between two looks, given up by another client, or stored long ago and forgotten: the next
+                    // opening says how it stands.
+                    error
+                        if [Reason::SealIncomplete, Reason::UploadClosed, Reason::RecordingNotFound]
+                            .into_iter()
+                            .any(|reason| error.is(reason)) =>
+                    {
+                        return Ok(None);
+                    }
                     error => return Err(error),
                 },
             };
-            patience.renew();
-            if let Some(uploaded) = self.stored(&recording, file, known).await? {
+            if recording.state() != RecordingState::Open {
+                patience.renew();
+            }
+            if let Some(uploaded) = self.stored(&recording, upload, file, known).await? {
                 return Ok(Some(uploaded));
             }
             if recording.generation != segments.generation || recording.state() == RecordingState::Abandoned {
@@ -264,23 +291,39 @@ impl Client {
         }
     }
 
-    /// The upload's end, if the recording has its receipt: verified, and for this very file.
+    /// The upload's end, if the recording has its receipt: verified, and for this very file, whose bytes are read where they
+    /// have not been yet.
     async fn stored(
         &self,
         recording: &proto::Recording,
+        upload: &Upload<'_>,
         file: &Footage,
         known: &Known,
     ) -> Result<Option<Uploaded>, UploadError> {
         let Some(receipt) = &recording.receipt else { return Ok(None) };
         let receipt = Receipt::from_proto(receipt)?;
         let payload = self.keys.verify(&receipt)?;
-        if payload.recording_id.to_string() != recording.recording_id || payload.size != file.stamp().size {
+        let own = upload.key.parse().map(|key| RecordingId::derive(&payload.bureau, &key));
+        if own != Ok(payload.recording_id) || payload.recording_id.to_string() != recording.recording_id {
             return Err(UploadError::Receipt("it vouches for another recording".into()));
         }
-        if known.whole.is_some_and(|whole| whole != payload.blake3) {
-            return Err(UploadError::Receipt("it vouches for other bytes".into()));
+        let whole = match known.whole {
+            Some(whole) => whole,
+            None => file.whole().await?,
+        };
+        if payload.size != file.stamp().size || payload.blake3 != whole {
+            // Another file under the same key was stored; this one was not.
+            return Err(another_file());
         }
         Ok(Some(Uploaded { receipt, payload, state: recording.state(), was_there: known.whole.is_none() }))
+    }
+}
+
+fn another_file() -> UploadError {
+    UploadError::Refused {
+        reason: Reason::SealDigestMismatch.as_str().into(),
+        message: "another file is stored under this key".into(),
+        fields: Vec::new(),
     }
 }
 

@@ -185,7 +185,8 @@ impl GenerationFacts {
         }
     }
 
-    fn is_complete(&self) -> bool {
+    /// Whether the object is complete in the store.
+    pub fn is_complete(&self) -> bool {
         self.receipt.is_some() || !self.completions.is_empty()
     }
 
@@ -257,6 +258,13 @@ impl GenerationFacts {
     /// Whether every one of `count` segments is a part.
     pub fn is_stored_up_to(&self, count: u32) -> bool {
         self.parts.len() == count as usize && self.parts.last_key_value().is_some_and(|(last, _)| last + 1 == count)
+    }
+
+    /// Whether exactly the segments `0..count` are known, in the log or in the store.
+    pub fn is_known_up_to(&self, count: u32) -> bool {
+        let mut known = self.acknowledged.keys().chain(self.parts.keys());
+        known.all(|index| *index < count)
+            && (0..count).all(|i| self.acknowledged.contains_key(&i) || self.parts.contains_key(&i))
     }
 
     /// The multipart upload that counts: the first claim in the log.

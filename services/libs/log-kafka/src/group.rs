@@ -62,7 +62,8 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
     consumer.subscribe(&[&name])?;
     let consumer = Arc::new(consumer);
     let commits = Arc::new(KafkaCommits { consumer: Arc::downgrade(&consumer), epoch: epoch.clone(), topic, name });
-    let polling = Polling { consumer, control, entries, epoch, topic, waiting: VecDeque::new(), paused: false };
+    let polling =
+        Polling { consumer, control, entries, epoch, topic, waiting: VecDeque::new(), paused: false, seen: 0 };
     std::thread::Builder::new()
         .name("log-member".into())
         .spawn(move || polling.run())
@@ -78,6 +79,8 @@ struct Polling {
     topic: Topic,
     waiting: VecDeque<Delivered>,
     paused: bool,
+    /// The assignment `waiting` and `paused` belong to.
+    seen: u64,
 }
 
 impl Polling {
@@ -101,7 +104,19 @@ impl Polling {
                     return;
                 }
             }
+            self.follow_assignment();
             self.pass_on();
+        }
+    }
+
+    /// After a rebalance: what waits of the old assignment is dropped, and nothing stays paused. librdkafka keeps a
+    /// partition paused through its loss and return, and new partitions are not paused with the old.
+    fn follow_assignment(&mut self) {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        if epoch != self.seen {
+            self.seen = epoch;
+            self.waiting.retain(|delivered| delivered.epoch == epoch);
+            self.set_paused(false);
         }
     }
 

@@ -50,6 +50,10 @@ impl Producer {
             }
         };
         match delivery.await {
+            // A duplicate that the broker had already is told as delivered, but not where.
+            Ok(Ok(delivered)) if delivered.offset < 0 => {
+                Err(LogError::Unavailable("delivered, but its offset is not known".into()))
+            }
             Ok(Ok(delivered)) => Ok(delivered.offset as u64),
             Ok(Err((error, _))) => Err(self.failed(&producer, topic, partition, &error)),
             Err(_) => Err(LogError::Unavailable("the producer was closed".into())),

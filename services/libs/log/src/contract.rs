@@ -60,22 +60,57 @@ async fn read_to(log: &Arc<dyn Log>, topic: Topic, partition: u32, from: Offset,
     }
 }
 
-async fn assigned(member: &mut Member) -> Assignment {
-    loop {
-        match within("an assignment", member.control.recv()).await.unwrap() {
-            Control::Assigned(assignment) => return assignment,
-            Control::Revoked { done, .. } => done.send(()).unwrap(),
+/// A member with its present assignment. A group may be rebalanced at any time, when a member that was dropped is noticed
+/// late for example: each revocation is answered, each assignment taken.
+struct Seat {
+    member: Member,
+    assignment: Assignment,
+}
+
+impl Seat {
+    async fn join(log: &Arc<dyn Log>) -> Self {
+        let member = log.join("g", TOPIC).await.unwrap();
+        Self { member, assignment: Assignment { epoch: 0, partitions: Vec::new() } }
+    }
+
+    /// Waits for an assignment of so many partitions, none of them revoked since.
+    async fn assigned(&mut self, count: usize) -> &Assignment {
+        while self.assignment.partitions.len() != count {
+            let control = within("an assignment", self.member.control.recv()).await.unwrap();
+            self.take(control);
+        }
+        &self.assignment
+    }
+
+    fn take(&mut self, control: Control) {
+        match control {
+            Control::Assigned(assignment) => self.assignment = assignment,
+            Control::Revoked { done, .. } => {
+                self.assignment.partitions.clear();
+                done.send(()).unwrap();
+            }
             Control::Failed(error) => panic!("{error}"),
         }
     }
-}
 
-async fn next(member: &mut Member, epoch: u64) -> Entry {
-    loop {
-        let Delivered { epoch: of, entry } = within("a record", member.entries.recv()).await.unwrap();
-        if of == epoch {
-            return entry;
+    /// The next record of the present assignment.
+    async fn next(&mut self) -> Entry {
+        loop {
+            tokio::select! {
+                biased;
+                control = self.member.control.recv() => self.take(control.unwrap()),
+                delivered = within("a record", self.member.entries.recv()) => {
+                    let Delivered { epoch, entry } = delivered.unwrap();
+                    if epoch == self.assignment.epoch {
+                        return entry;
+                    }
+                }
+            }
         }
+    }
+
+    async fn commit(&self, partition: u32, offset: Offset) -> Result<(), LogError> {
+        self.member.commits.commit(self.assignment.epoch, partition, offset).await
     }
 }
 
@@ -179,103 +214,119 @@ pub async fn a_group_goes_on_from_its_commit(log: Arc<dyn Log>) {
     for i in 0..4 {
         log.append(TOPIC, 1, record(&i.to_string())).await.unwrap();
     }
+    let count = log.partitions(TOPIC) as usize;
     assert_eq!(log.committed("g", TOPIC, 1).await.unwrap(), None);
-    let mut member = log.join("g", TOPIC).await.unwrap();
-    let assignment = assigned(&mut member).await;
-    let all: Vec<_> = (0..log.partitions(TOPIC)).map(|p| (p, 0)).collect();
-    assert_eq!(assignment.partitions, all);
+    let mut seat = Seat::join(&log).await;
+    let all: Vec<_> = (0..count as u32).map(|p| (p, 0)).collect();
+    assert_eq!(seat.assigned(count).await.partitions, all);
     for i in 0..4 {
-        let entry = next(&mut member, assignment.epoch).await;
+        let entry = seat.next().await;
         assert_eq!((entry.partition, entry.offset), (1, i));
     }
-    member.commits.commit(assignment.epoch, 1, 3).await.unwrap();
+    seat.commit(1, 3).await.unwrap();
     assert_eq!(log.committed("g", TOPIC, 1).await.unwrap(), Some(3));
     assert_eq!(log.committed("other", TOPIC, 1).await.unwrap(), None);
-    drop(member);
+    drop(seat);
 
-    let mut member = log.join("g", TOPIC).await.unwrap();
-    let assignment = assigned(&mut member).await;
+    let mut seat = Seat::join(&log).await;
+    let assignment = seat.assigned(count).await;
     assert!(assignment.partitions.contains(&(1, 3)), "{assignment:?}");
-    assert_eq!(next(&mut member, assignment.epoch).await.offset, 3);
+    assert_eq!(seat.next().await.offset, 3);
 }
 
 pub async fn what_was_not_committed_comes_again(log: Arc<dyn Log>) {
     log.append(TOPIC, 0, record("once")).await.unwrap();
     for _ in 0..2 {
-        let mut member = log.join("g", TOPIC).await.unwrap();
-        let epoch = assigned(&mut member).await.epoch;
-        assert_eq!(next(&mut member, epoch).await.record, record("once"));
+        let mut seat = Seat::join(&log).await;
+        assert_eq!(seat.next().await.record, record("once"));
     }
 }
 
+/// Joins beside a member, in a task of its own: the group waits for the member to answer.
+fn second(log: &Arc<dyn Log>) -> tokio::task::JoinHandle<Seat> {
+    let log = log.clone();
+    tokio::spawn(async move { Seat::join(&log).await })
+}
+
 pub async fn partitions_move_to_a_new_member_after_its_commits(log: Arc<dyn Log>) {
-    for partition in 0..log.partitions(TOPIC) {
+    let count = log.partitions(TOPIC);
+    for partition in 0..count {
         log.append(TOPIC, partition, record("first")).await.unwrap();
     }
-    let mut one = log.join("g", TOPIC).await.unwrap();
-    let first = assigned(&mut one).await;
-    for _ in 0..log.partitions(TOPIC) {
-        next(&mut one, first.epoch).await;
+    let mut one = Seat::join(&log).await;
+    one.assigned(count as usize).await;
+    for _ in 0..count {
+        one.next().await;
     }
-    let joining = tokio::spawn({
-        let log = log.clone();
-        async move { log.join("g", TOPIC).await.unwrap() }
-    });
-    match within("the revocation", one.control.recv()).await.unwrap() {
+    let joining = second(&log);
+    match within("the revocation", one.member.control.recv()).await.unwrap() {
         Control::Revoked { lost: false, done } => {
-            for (partition, _) in &first.partitions {
-                one.commits.commit(first.epoch, *partition, 1).await.unwrap();
+            for partition in 0..count {
+                one.commit(partition, 1).await.unwrap();
             }
+            one.assignment.partitions.clear();
             done.send(()).unwrap();
         }
         other => panic!("{other:?}"),
     }
     let mut two = joining.await.unwrap();
-    let (mine, theirs) = tokio::join!(assigned(&mut one), assigned(&mut two));
-    let mut all = [mine.partitions.clone(), theirs.partitions.clone()].concat();
+    // Shared out so that each has some; everything was committed before it moved, so nothing comes twice.
+    let share = (count as usize).div_ceil(2);
+    let (mine, theirs) = tokio::join!(
+        async {
+            while !(1..=share).contains(&one.assignment.partitions.len()) {
+                let control = within("a share", one.member.control.recv()).await.unwrap();
+                one.take(control);
+            }
+            one.assignment.partitions.clone()
+        },
+        async {
+            while !(1..=share).contains(&two.assignment.partitions.len()) {
+                let control = within("a share", two.member.control.recv()).await.unwrap();
+                two.take(control);
+            }
+            two.assignment.partitions.clone()
+        }
+    );
+    let mut all = [mine, theirs].concat();
     all.sort_unstable();
-    // Everything was committed before it moved, so nothing comes twice.
-    assert_eq!(all, (0..log.partitions(TOPIC)).map(|p| (p, 1)).collect::<Vec<_>>());
-    assert!(!mine.partitions.is_empty() && !theirs.partitions.is_empty());
+    assert_eq!(all, (0..count).map(|p| (p, 1)).collect::<Vec<_>>());
 }
 
 pub async fn a_member_that_lost_its_partitions_cannot_commit(log: Arc<dyn Log>) {
-    let mut one = log.join("g", TOPIC).await.unwrap();
-    let first = assigned(&mut one).await;
-    let joining = tokio::spawn({
-        let log = log.clone();
-        async move {
-            let mut two = log.join("g", TOPIC).await.unwrap();
-            let assignment = assigned(&mut two).await;
-            (two, assignment)
-        }
-    });
-    assigned(&mut one).await;
-    let (_two, theirs) = within("the second member", joining).await.unwrap();
-    let (partition, _) = theirs.partitions[0];
-    let commit = one.commits.commit(first.epoch, partition, 1).await;
-    assert!(matches!(commit, Err(LogError::Fenced { .. })), "{commit:?}");
-    assert_eq!(log.committed("g", TOPIC, partition).await.unwrap(), None);
+    let count = log.partitions(TOPIC) as usize;
+    let mut one = Seat::join(&log).await;
+    let first = one.assigned(count).await.epoch;
+    let joining = second(&log);
+    while one.assignment.epoch == first {
+        let control = within("the rebalance", one.member.control.recv()).await.unwrap();
+        one.take(control);
+    }
+    let _two = joining.await.unwrap();
+    for partition in 0..count as u32 {
+        let commit = one.member.commits.commit(first, partition, 1).await;
+        assert!(matches!(commit, Err(LogError::Fenced { .. })), "{commit:?}");
+        assert_eq!(log.committed("g", TOPIC, partition).await.unwrap(), None);
+    }
 }
 
 pub async fn unread_entries_do_not_hide_a_revocation(log: Arc<dyn Log>) {
     for i in 0..200 {
         log.append(TOPIC, 0, record(&i.to_string())).await.unwrap();
     }
-    let mut one = log.join("g", TOPIC).await.unwrap();
-    let first = assigned(&mut one).await;
+    let mut one = Seat::join(&log).await;
+    let first = one.assigned(log.partitions(TOPIC) as usize).await.epoch;
     // Not one entry more is read: the queue is full, and the member must still hear of the revocation.
-    next(&mut one, first.epoch).await;
-    let joining = tokio::spawn({
-        let log = log.clone();
-        async move { log.join("g", TOPIC).await.unwrap() }
-    });
-    let control = within("the revocation", one.control.recv()).await.unwrap();
-    let Control::Revoked { done, .. } = control else { panic!("{control:?}") };
-    done.send(()).unwrap();
+    one.next().await;
+    let joining = second(&log);
+    let control = within("the revocation", one.member.control.recv()).await.unwrap();
+    assert!(matches!(control, Control::Revoked { .. }), "{control:?}");
+    one.take(control);
     let _two = joining.await.unwrap();
-    let second = assigned(&mut one).await;
-    assert!(second.epoch > first.epoch);
+    while one.assignment.epoch == first {
+        let control = within("the next assignment", one.member.control.recv()).await.unwrap();
+        one.take(control);
+    }
 }
 
 pub async fn the_settings_hold(log: Arc<dyn Log>) {

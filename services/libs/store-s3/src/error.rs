@@ -36,14 +36,22 @@ fn kind(call: Call, code: &str, status: Option<u16>, is_construction: bool) -> E
         "AccessDenied" | "ObjectLocked" | "InvalidRequest" | "MethodNotAllowed" if call == Call::Lock => {
             return ErrorKind::Locked;
         }
-        // Concurrent writers of one key: it passes.
-        "ConditionalRequestConflict" | "OperationAborted" | "SlowDown" | "RequestTimeout" => {
-            return ErrorKind::Unavailable;
-        }
+        // Credentials are renewed: it passes, though its status is 400.
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => return ErrorKind::Denied,
+        // Concurrent writers of one key, and what comes with status 200 or 400: it passes.
+        "ConditionalRequestConflict"
+        | "OperationAborted"
+        | "SlowDown"
+        | "RequestTimeout"
+        | "IncompleteBody"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "TemporaryRedirect" => return ErrorKind::Unavailable,
         _ => {}
     }
     match status {
-        Some(404) if call == Call::Multipart => ErrorKind::MultipartGone,
+        // Only a code of S3's own says that an upload is gone; a proxy's 404 does not.
+        Some(404) if call == Call::Multipart => ErrorKind::Unavailable,
         Some(404) => ErrorKind::NotFound,
         Some(412) => ErrorKind::AlreadyExists,
         Some(401 | 403) => ErrorKind::Denied,

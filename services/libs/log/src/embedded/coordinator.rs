@@ -162,35 +162,42 @@ impl Group {
                 let stop = CancellationToken::new();
                 seat.delivery = Some(stop.clone().drop_guard());
                 let deliver = deliver(self.file.clone(), self.topic, assignment, seat.entries.clone());
-                tokio::spawn(async move { stop.run_until_cancelled(deliver).await });
+                let control = seat.control.clone();
+                tokio::spawn(async move {
+                    if let Some(Err(error)) = stop.run_until_cancelled(deliver).await {
+                        // A damaged record is not skipped: the member is told, loudly, and joins again.
+                        let _ = control.send(Control::Failed(error)).await;
+                    }
+                });
             }
         }
     }
 }
 
-async fn deliver(file: Arc<LogFile>, topic: Topic, assignment: Assignment, entries: mpsc::Sender<Delivered>) {
+/// Delivers until the assignment is over; an error where the log can't be read.
+async fn deliver(
+    file: Arc<LogFile>,
+    topic: Topic,
+    assignment: Assignment,
+    entries: mpsc::Sender<Delivered>,
+) -> Result<(), LogError> {
     let Assignment { epoch, mut partitions } = assignment;
     let mut changes = file.changes();
     loop {
         changes.mark_unchanged();
         let mut idle = true;
         for (partition, position) in &mut partitions {
-            let batch = match read(&file, topic, *partition, *position).await {
-                Ok(Read::Entries(batch)) => batch,
-                Ok(Read::End(_)) => continue,
-                // A damaged record is not skipped: the partition stands still, loudly.
-                Err(error) => return tracing::error!(%error, %topic, partition, "can't read the log"),
-            };
+            let Read::Entries(batch) = read(&file, topic, *partition, *position).await? else { continue };
             idle = false;
             for entry in batch {
                 *position = entry.offset + 1;
                 if entries.send(Delivered { epoch, entry }).await.is_err() {
-                    return;
+                    return Ok(());
                 }
             }
         }
         if idle && changes.changed().await.is_err() {
-            return;
+            return Ok(());
         }
     }
 }

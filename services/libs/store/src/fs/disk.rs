@@ -88,8 +88,10 @@ impl Disk {
         let gone = |what: String| StoreError::new(ErrorKind::MultipartGone, key, what);
         let mut size = 0;
         for (part, place) in parts.iter().zip(1..) {
-            let stored: PartMeta =
-                read_json(&dir.join(format!("part-{place}.json"))).map_err(|e| gone(format!("part {place}: {e}")))?;
+            let stored: PartMeta = read_json(&dir.join(format!("part-{place}.json"))).map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => gone(format!("part {place}: {e}")),
+                _ => failed(key, &e),
+            })?;
             let same = stored.crc64nvme == part.etag && stored.length == part.length && part.number == place;
             if !same || (place as usize != parts.len() && part.length != begun.part_size) {
                 return Err(gone(format!("part {place} is not the one that was named")));
@@ -216,7 +218,10 @@ impl Disk {
     }
 
     fn begun(&self, id: &str) -> Result<Begun> {
-        read_json(&self.multipart(id)?.join("begun.json")).map_err(|e| StoreError::new(ErrorKind::MultipartGone, id, e))
+        read_json(&self.multipart(id)?.join("begun.json")).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => StoreError::new(ErrorKind::MultipartGone, id, e),
+            _ => failed(id, &e),
+        })
     }
 
     fn object(&self, key: &str) -> Result<PathBuf> {
