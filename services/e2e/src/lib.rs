@@ -5,6 +5,7 @@ mod bench;
 mod faulty;
 mod footage;
 mod program;
+mod server;
 mod stack;
 mod uploader;
 
@@ -12,6 +13,7 @@ pub use bench::{Bench, Running};
 pub use faulty::{Death, Faults};
 pub use footage::{Footage, random_file};
 pub use program::Program;
+pub use server::Server;
 pub use stack::{Kind, Stack, free_port};
 pub use uploader::{Run, Uploader};
 

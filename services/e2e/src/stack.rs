@@ -52,6 +52,11 @@ impl Stack {
 
     /// Prepares certificates, topics and bucket; starts nothing.
     pub async fn prepare(kind: Kind, settings: &[(&str, &str)]) -> Self {
+        Self::prepare_on(kind, settings, &|name| std::env::var(name).ok()).await
+    }
+
+    /// As [`Stack::prepare`], on the servers that these variables name.
+    pub async fn prepare_on(kind: Kind, settings: &[(&str, &str)], variables: &dyn Fn(&str) -> Option<String>) -> Self {
         let dir = TempDir::new().unwrap();
         let made = Command::new(root().join("deploy/dev-ca.sh"))
             .args([&dir.path().join("ca"), Path::new("demo"), Path::new("other")])
@@ -63,8 +68,8 @@ impl Stack {
         let mut stack = Self {
             kind,
             server,
-            kafka: kafka_config(),
-            s3: s3_config(),
+            kafka: kafka_config(variables),
+            s3: s3_config(variables),
             config: Vec::new(),
             admin: admin.into_iter().collect(),
             programs: BTreeMap::new(),
@@ -75,7 +80,7 @@ impl Stack {
         if kind == Kind::Distributed {
             let how = Provision { partitions: Some(PARTITIONS), replication: 1, settings: Vec::new() };
             provision(&stack.kafka, &how).await.unwrap();
-            if std::env::var("CASELOCK_TEST_S3_BUCKET").is_err() {
+            if variables("CASELOCK_TEST_S3_BUCKET").is_none() {
                 S3Store::open(&stack.s3).await.create_bucket().await.unwrap();
             }
         }
@@ -208,8 +213,8 @@ impl Stack {
     }
 }
 
-fn kafka_config() -> KafkaConfig {
-    let brokers = std::env::var("CASELOCK_TEST_KAFKA").unwrap_or_default();
+fn kafka_config(variables: &dyn Fn(&str) -> Option<String>) -> KafkaConfig {
+    let brokers = variables("CASELOCK_TEST_KAFKA").unwrap_or_default();
     KafkaConfig {
         brokers,
         topic_prefix: format!("e2e-{}.", uuid::Uuid::new_v4()),
@@ -219,8 +224,8 @@ fn kafka_config() -> KafkaConfig {
     }
 }
 
-fn s3_config() -> S3Config {
-    let variable = |name: &str| std::env::var(format!("CASELOCK_TEST_S3_{name}")).ok();
+fn s3_config(variables: &dyn Fn(&str) -> Option<String>) -> S3Config {
+    let variable = |name: &str| variables(&format!("CASELOCK_TEST_S3_{name}"));
     S3Config {
         bucket: variable("BUCKET").unwrap_or_else(|| format!("e2e-{}", uuid::Uuid::new_v4())),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),

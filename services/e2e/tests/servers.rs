@@ -1,0 +1,46 @@
+//! kill -9 of the real Kafka and the real S3 server under load: everything waits, then goes on.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use caselock_e2e::{Footage, Kind, Run, Server, Stack, Uploader, wait_until};
+use caselock_store::read_document;
+
+const SEGMENT: u64 = 8 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_and_the_store_are_killed_under_load() {
+    let (kafka, s3) = (Server::start("kafka.sh"), Server::start("s3.sh"));
+    let mut variables = kafka.variables();
+    variables.extend(s3.variables());
+    let mut stack = Stack::prepare_on(Kind::Distributed, &[], &|name| variables.get(name).cloned()).await;
+    for service in stack.services() {
+        stack.run(service);
+    }
+    for (round, server) in [&kafka, &s3, &kafka, &s3].into_iter().enumerate() {
+        let footage = Footage::new()
+            .random(&format!("large {round}"), 10 * SEGMENT + 3)
+            .random(&format!("small {round}"), 77)
+            .random(&format!("middle {round}"), 3 * SEGMENT);
+        let uploader = Uploader::new(&stack);
+        let before = stack.metric("archiver", "caselock_archiver_parts");
+        let child = uploader.start(footage.path(), &["--bwlimit", "40M"]);
+        wait_until("parts in the store", 60, || stack.metric("archiver", "caselock_archiver_parts") > before);
+        server.kill();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        server.start_again();
+        let run = Run::of(child);
+        run.expect_stored(3);
+        let store = stack.store().await;
+        for event in run.of_kind("stored") {
+            let bytes = std::fs::read(event["file"].as_str().unwrap()).unwrap();
+            let key = format!("v1/demo/recordings/{}", event["recording_id"].as_str().unwrap());
+            // A broker that lost what it had acknowledged would show as a later generation.
+            let key = format!("{key}/0/original");
+            assert_eq!(store.versions(&key).await.unwrap().len(), 1, "{key}");
+            let (_, stored) = read_document(&*store, &key, bytes.len()).await.unwrap().unwrap();
+            assert!(stored == bytes, "{key} is not {}", event["file"]);
+        }
+    }
+    stack.stop();
+}
