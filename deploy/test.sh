@@ -28,15 +28,16 @@ if [[ -z ${CASELOCK_TEST_KAFKA:-} ]]; then
   "$here/kafka.sh" install
   "$here/kafka.sh" start "$scratch/kafka"
   set -a; eval "$("$here/kafka.sh" env "$scratch/kafka")"; set +a
-  # The crash tests kill and start this one.
-  export CASELOCK_TEST_KAFKA_DIR=$scratch/kafka
 fi
 if [[ -z ${CASELOCK_TEST_S3_ACCESS_KEY:-} ]]; then
   "$here/s3.sh" install
   "$here/s3.sh" start "$scratch/s3"
   set -a; eval "$("$here/s3.sh" env "$scratch/s3")"; set +a
-  export CASELOCK_TEST_S3_DIR=$scratch/s3
 fi
+
+"$here/python.sh" install
+CASELOCK_TEST_PYTHON=$("$here/python.sh" path)
+export CASELOCK_TEST_PYTHON
 
 say "building"
 # The end-to-end tests start the programs themselves.

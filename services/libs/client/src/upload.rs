@@ -137,6 +137,10 @@ impl Client {
             }
             let mut segments = known.segments(&recording, held, size)?;
             if known.generation.replace(recording.generation).is_some_and(|before| before < recording.generation) {
+                if recording.reason == Reason::SegmentConflict.as_str() {
+                    // Somebody else sends other bytes under this key: going on would never end for either.
+                    return Err(another_file());
+                }
                 (upload.report)(Progress::SendAgain(recording.reason.clone()));
             }
             let bytes = segments.held.keys().map(|i| u64::from(segments.shape.length_of(size, *i))).sum();
@@ -322,7 +326,7 @@ impl Client {
 fn another_file() -> UploadError {
     UploadError::Refused {
         reason: Reason::SealDigestMismatch.as_str().into(),
-        message: "another file is stored under this key".into(),
+        message: "another file goes by this key".into(),
         fields: Vec::new(),
     }
 }
