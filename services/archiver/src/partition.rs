@@ -109,7 +109,7 @@ enum Done {
     Part(RecordingId, Segment, Result<PartOutcome, WorkError>),
     Step(RecordingId, u32, Result<Outcome, WorkError>),
     DeadLetter(Offset),
-    End(Result<Offset, WorkError>),
+    End(Offset),
     Committed(Result<Offset, LogError>),
 }
 
@@ -212,8 +212,14 @@ impl Partition {
     fn ask_end(&mut self) {
         let (worker, number) = (self.setup.worker.clone(), self.setup.number);
         self.tasks.spawn(async move {
-            let ask = || async { Ok(worker.log.bounds(Topic::Uploads, number).await?.end) };
-            Done::End(until_done("end-of-uploads", ask).await)
+            loop {
+                let ask = || async { Ok(worker.log.bounds(Topic::Uploads, number).await?.end) };
+                match until_done("end-of-uploads", ask).await {
+                    Ok(end) => return Done::End(end),
+                    Err(error) => tracing::error!(%error, number, "can't ask the end of uploads; asking again"),
+                }
+                tokio::time::sleep(REST).await;
+            }
         });
     }
 
@@ -313,6 +319,7 @@ impl Partition {
         if driven.busy || driven.rests() || self.read < driven.settled_at {
             return;
         }
+        driven.rests_until = None;
         let circumstances = Circumstances {
             now: (self.setup.worker.clock)(),
             segments_wait: !driven.waiting.is_empty(),
@@ -326,7 +333,6 @@ impl Partition {
             return;
         }
         driven.busy = true;
-        driven.rests_until = None;
         let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone() });
         self.tasks.spawn(async move { Done::Step(id, generation, worker.run(step, &job).await) });
     }
@@ -336,15 +342,11 @@ impl Partition {
             Done::Part(id, segment, result) => self.part_done(id, segment, result),
             Done::Step(id, generation, result) => self.step_done(id, generation, result),
             Done::DeadLetter(offset) => self.head.finish(offset),
-            Done::End(Ok(end)) => {
+            Done::End(end) => {
                 if let Some(round) = &mut self.round {
                     round.end = Some(end);
                 }
                 self.read_to(self.read);
-            }
-            Done::End(Err(error)) => {
-                tracing::warn!(%error, "can't ask the end of uploads; asking again");
-                self.ask_end();
             }
             Done::Committed(Ok(offset)) => {
                 self.committing = false;
@@ -403,8 +405,8 @@ impl Partition {
     fn tick(&mut self) {
         self.commit();
         let now = Instant::now();
-        let rested = self.recordings.iter_mut().filter(|(_, d)| d.rests_until.is_some_and(|until| until <= now));
-        let rested: Vec<_> = rested.map(|(id, d)| (*id, d.rests_until = None)).map(|(id, ())| id).collect();
+        let is_rested = |driven: &Driven| driven.rests_until.is_some_and(|until| until <= now);
+        let rested: Vec<_> = self.recordings.iter().filter(|(_, d)| is_rested(d)).map(|(id, _)| *id).collect();
         for id in rested {
             self.evaluate(id);
         }

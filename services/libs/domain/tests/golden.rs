@@ -1,0 +1,147 @@
+//! Records as they lie in logs and stores since they were first written. What these lines say must stay readable for ever:
+//! a change here is a change of what bureaus' data means.
+//!
+//! `CASELOCK_WRITE_GOLDEN=1 cargo test` writes the file anew.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write;
+
+use caselock_domain::{
+    digest::{Blake3, SegmentValue},
+    event::{RecordingEvent, media_job},
+    fact::{self, Acknowledged, Completed, Fact, FactKey, Opened, PartStored, Subject},
+    footage::SegmentRef,
+    id::RecordingId,
+    metadata::Metadata,
+    receipt::Receipt,
+    shape::Shape,
+    time::{Timestamp, to_proto},
+};
+use caselock_proto::{
+    events::v1::{RecordingDerived, RecordingStored},
+    log::v1::MediaJob,
+    v1::{Matter, RecordForm, RecordingMetadata, Source},
+};
+
+fn at() -> Timestamp {
+    "2026-11-20T01:30:00Z".parse().unwrap()
+}
+
+fn recording() -> RecordingId {
+    RecordingId::derive(&"demo".parse().unwrap(), &"cam-7:1048576:abc".parse().unwrap())
+}
+
+fn metadata() -> Metadata {
+    let message = RecordingMetadata {
+        source: Source::BodyWornRecorder as i32,
+        matter: Matter::Inspection as i32,
+        record_form: RecordForm::Audiovisual as i32,
+        unit: "综合监督科".into(),
+        officers: vec!["张三".into()],
+        device_id: "DSJ-0042".into(),
+        recorded_started_at: Some(to_proto(at())),
+        recorded_ended_at: Some(to_proto(at())),
+        case_number: "2026-罚-17".into(),
+        notice_given: Some(true),
+        original_name: "现场 0001.MP4".into(),
+        content_type: "video/mp4".into(),
+        ..Default::default()
+    };
+    Metadata::from_proto(&message).unwrap()
+}
+
+fn facts() -> Vec<(&'static str, Subject, Fact)> {
+    let (value, root) = (SegmentValue([2; 32]), Some(Blake3([3; 32])));
+    let opened = Opened {
+        bureau: "demo".parse().unwrap(),
+        key: "cam-7:1048576:abc".parse().unwrap(),
+        metadata: metadata(),
+        shape: Shape { segment_size: 8 << 20, size: Some(1_048_576) },
+        opened_at: at(),
+    };
+    let acknowledged = Acknowledged { length: 1_048_576, footage_offset: 41, root };
+    let part = PartStored { length: 1_048_576, etag: "\"e\"".into(), crc64nvme: 7, multipart_id: "m".into(), root };
+    let completed = Completed {
+        version: "v".into(),
+        stored_at: at(),
+        lock_until: "2027-05-20T16:00:00Z".parse().unwrap(),
+        legal_hold: true,
+        crc64nvme: 7,
+    };
+    let receipt = Receipt { payload: b"{}".to_vec(), key_id: "k".into(), signature: vec![4; 64] };
+    vec![
+        ("opened", Subject::Opened([1; 16]), Fact::Opened(Box::new(opened))),
+        ("acknowledged", Subject::Acknowledged(0, value), Fact::Acknowledged(acknowledged)),
+        ("claimed", Subject::Claimed("m".into()), Fact::Claimed(at())),
+        ("part-stored", Subject::PartStored(0, value), Fact::PartStored(part)),
+        ("sealed", Subject::Sealed(Blake3([3; 32])), Fact::Sealed(1_048_576)),
+        ("reset", Subject::Reset("FOOTAGE_LOST".into()), Fact::Reset(at())),
+        ("abandon-requested", Subject::AbandonRequested, Fact::AbandonRequested(at())),
+        ("abandoned", Subject::Abandoned, Fact::Abandoned("EXPIRED".into(), at())),
+        ("completed", Subject::Completed([5; 16]), Fact::Completed(completed)),
+        ("receipted", Subject::Receipted, Fact::Receipted(Box::new(receipt), at())),
+        ("verified", Subject::Verified, Fact::Verified(true, at())),
+        ("derived", Subject::Derived, Fact::Derived(Some("NOT_MEDIA".into()), at())),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn records() -> String {
+    let mut text = String::new();
+    for (name, subject, fact) in facts() {
+        let key = FactKey { recording: recording(), generation: 1, subject };
+        let (k, v) = (key.encode(), fact.encode());
+        assert_eq!(fact::decode(&k, Some(&v)).unwrap(), (key, Some(fact)));
+        writeln!(text, "caselock.uploads.v1 {name}\n  key {}\n  value {}", hex(&k), hex(&v)).unwrap();
+    }
+    let segment = SegmentRef { recording: recording(), generation: 1, index: 3, value: SegmentValue([2; 32]) };
+    writeln!(text, "caselock.footage.v1 segment\n  key {}", recording()).unwrap();
+    for (name, value) in segment.headers() {
+        writeln!(text, "  {name}: {}", String::from_utf8_lossy(&value)).unwrap();
+    }
+    let job =
+        MediaJob { recording_id: recording().to_string(), generation: 1, bureau: "demo".into(), version: "v".into() };
+    writeln!(text, "caselock.media-jobs.v1 job\n  key {}\n  value {}", recording(), hex(&media_job(&job))).unwrap();
+    let stored = RecordingEvent::Stored(RecordingStored {
+        recording_id: recording().to_string(),
+        generation: 1,
+        bureau: "demo".into(),
+        object_key: "v1/demo/recordings/x/1/original".into(),
+        version: "v".into(),
+        size: 1_048_576,
+        blake3: vec![3; 32].into(),
+        stored_at: Some(to_proto(at())),
+        locked_until: Some(to_proto(at())),
+        legal_hold: true,
+        case_number: "2026-罚-17".into(),
+        content_type: "video/mp4".into(),
+    });
+    let derived = RecordingEvent::Derived(RecordingDerived {
+        recording_id: recording().to_string(),
+        generation: 1,
+        bureau: "demo".into(),
+        derivatives: Vec::new(),
+    });
+    for event in [stored, derived] {
+        let record = event.record(&"demo".parse().unwrap(), recording(), 1, at());
+        writeln!(text, "caselock.events.v1\n  key {}", String::from_utf8_lossy(&record.key)).unwrap();
+        for (name, value) in record.headers {
+            writeln!(text, "  {name}: {value}").unwrap();
+        }
+        writeln!(text, "  value {}", hex(&record.payload)).unwrap();
+    }
+    text
+}
+
+#[test]
+fn records_are_what_they_have_always_been() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden.txt");
+    if std::env::var_os("CASELOCK_WRITE_GOLDEN").is_some() {
+        std::fs::write(path, records()).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    assert_eq!(records(), golden, "the format of records changed: data that is stored would be read wrongly");
+}
