@@ -39,8 +39,17 @@ impl S3Store {
     /// Creates the bucket with object lock, unless it is there. For tests and demonstrations: operators make theirs
     /// themselves.
     pub async fn create_bucket(&self) -> Result<()> {
+        self.create(true).await
+    }
+
+    /// Creates a bucket that can't hold footage: without object lock. For the tests of what refuses it.
+    pub async fn create_bucket_without_lock(&self) -> Result<()> {
+        self.create(false).await
+    }
+
+    async fn create(&self, lock: bool) -> Result<()> {
         let created =
-            self.client.create_bucket().bucket(&self.bucket).object_lock_enabled_for_bucket(true).send().await;
+            self.client.create_bucket().bucket(&self.bucket).object_lock_enabled_for_bucket(lock).send().await;
         match created {
             Err(error) if error.as_service_error().is_some_and(|e| e.is_bucket_already_owned_by_you()) => Ok(()),
             Err(error) => Err(convert(&self.bucket, Call::Plain, error)),

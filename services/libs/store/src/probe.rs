@@ -37,9 +37,14 @@ pub async fn probe(store: &dyn Store, now: Timestamp, nonce: &str) -> std::resul
     let until = caselock_domain::time::whole_seconds(now + LOCK);
     let new = NewObject { content_type: "text/plain".into(), part_size: 0, lock_until: until };
     let body = Bytes::from_static(b"Caselock checks at start-up that this object can't be deleted.\n");
-    let version = match create(store, &key, &new, body.clone()).await? {
-        Created::New(version) => version,
-        Created::Existing(version) => version,
+    let version = match create(store, &key, &new, body.clone()).await {
+        Ok(Created::New(version) | Created::Existing(version)) => version,
+        // Without object lock or versioning a store refuses the lock's headers, or names no version.
+        Err(error) if error.kind == ErrorKind::Invalid => {
+            let expected = "take an object under lock: make the bucket with object lock, which brings versioning";
+            return Err(failed("object-lock", error.to_string(), expected));
+        }
+        Err(error) => return Err(error.into()),
     };
     if store.lock(&key, &version).await?.until.is_none_or(|date| date < until) {
         store.set_retention(&key, &version, until).await?;
