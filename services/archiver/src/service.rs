@@ -69,8 +69,7 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
     if log.partitions(Topic::Footage) != log.partitions(Topic::Uploads) {
         bail!("footage and uploads have different partition counts: they must agree");
     }
-    let fresh: String = nonce().iter().map(|byte| format!("{byte:02x}")).collect();
-    probe::probe(&*store, clock(), &fresh).await.context("check the store")?;
+    probe::probe(&*store, clock(), &hex::encode(nonce())).await.context("check the store")?;
     tracing::info!(key_id = signer.key_id(), period = floor.period(), "the store keeps its word");
 
     health.expect("archiver-group");
@@ -133,7 +132,7 @@ impl Service {
                 control = member.control.recv() => match control {
                     Some(Control::Assigned(assignment)) => {
                         self.health.up("archiver-group");
-                        owned = Some(self.own(assignment, &member).await?);
+                        owned = Some(self.own(assignment, &member));
                     }
                     Some(Control::Revoked { done, .. }) => {
                         pending = None;
@@ -164,7 +163,7 @@ impl Service {
     }
 
     /// Begins to drive the partitions of an assignment.
-    async fn own(&self, assignment: Assignment, member: &Member) -> Result<Owned, LogError> {
+    fn own(&self, assignment: Assignment, member: &Member) -> Owned {
         let Assignment { epoch, partitions } = assignment;
         tracing::info!(epoch, count = partitions.len(), "partitions assigned");
         let stop = CancellationToken::new();
@@ -189,7 +188,7 @@ impl Service {
         owned.tasks.spawn(async move {
             let _ = stop.run_until_cancelled_owned(facts).await;
         });
-        Ok(owned)
+        owned
     }
 }
 

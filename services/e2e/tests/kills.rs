@@ -108,7 +108,7 @@ async fn a_zombie_archiver_breaks_nothing() {
     stack.stop();
 }
 
-/// Bytes that the gateway says are held, as the journal's folder shows: nothing is deleted without its receipt.
+/// The names of the files in a folder.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

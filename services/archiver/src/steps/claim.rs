@@ -24,12 +24,11 @@ impl Worker {
                 _ => self.doomed(job, "OBJECT_UNKNOWN").await,
             };
         }
-        let id = self.begin(job, &key).await?;
-        let subject = Subject::Claimed(id);
-        self.record_now(job, subject, Fact::Claimed((self.clock)())).await
+        self.begin(job, &key).await
     }
 
-    pub(super) async fn begin(&self, job: &Job, key: &str) -> Result<String, WorkError> {
+    /// Begins a multipart upload and records the claim to it.
+    pub(super) async fn begin(&self, job: &Job, key: &str) -> Result<Outcome, WorkError> {
         let opened = job.opened()?;
         let new = NewObject {
             content_type: opened.metadata.content_type.clone(),
@@ -37,7 +36,8 @@ impl Worker {
             // The date is set again, by version id, when the object is complete: this one only bridges the gap.
             lock_until: self.floor.from((self.clock)())?,
         };
-        Ok(self.store.begin(key, &new).await?)
+        let id = self.store.begin(key, &new).await?;
+        self.record_now(job, Subject::Claimed(id), Fact::Claimed((self.clock)())).await
     }
 
     /// The manifest in the store, if there is one.

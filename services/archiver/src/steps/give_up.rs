@@ -72,9 +72,7 @@ impl Worker {
         let key = object_key::original(&opened.bureau, job.id, job.generation());
         let Some((claim, _)) = now.claim() else {
             // Another archiver may be about to claim: ours, once it is in the log before theirs, settles that.
-            let id = self.begin(job, &key).await?;
-            let claimed = self.record_now(job, Subject::Claimed(id), Fact::Claimed((self.clock)())).await?;
-            return Ok(Dropped::Claimed(claimed));
+            return Ok(Dropped::Claimed(self.begin(job, &key).await?));
         };
         self.store.abort(&key, claim).await?;
         for loser in now.losing_claims() {
