@@ -245,7 +245,7 @@ mod tests {
         Case::opened().segment(0, 1).segment(1, 1).seal().given(late).expect(Step::Wait);
         let asked = Case::opened().with(0, Subject::AbandonRequested, Fact::AbandonRequested(at(1)));
         asked.expect(Step::Abandon("REQUESTED")).segment(0, 1).segment(1, 1).seal().expect(Step::Wait);
-        let given_up = Case::opened().claim("m").with(0, Subject::Abandoned, Fact::Abandoned("X".into(), at(1)));
+        let given_up = Case::opened().claim("m").with(0, Subject::Abandoned("X".into()), Fact::Abandoned(at(1)));
         given_up.expect(Step::AnnounceAbandoned);
     }
 

@@ -167,6 +167,10 @@ impl Store for FaultyStore {
         self.faults.look(self.inner.versions(key)).await
     }
 
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+        self.faults.look(self.inner.keys(prefix, after)).await
+    }
+
     async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {
         self.faults.look(self.inner.checksum(key, version)).await
     }

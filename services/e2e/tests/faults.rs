@@ -171,10 +171,7 @@ async fn a_log_that_lost_footage_asks_for_it_again() {
     let path = file(&bench, 2 * SEGMENT + 1);
     let meanwhile = async {
         bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
-        for partition in 0..bench.log.partitions(Topic::Footage) {
-            let end = bench.log.bounds(Topic::Footage, partition).await.unwrap().end;
-            bench.log.delete_before(Topic::Footage, partition, end).await.unwrap();
-        }
+        lose_all_footage(&bench).await;
         std::mem::forget(bench.archiver(None));
     };
     let uploaded = stored_in_the_end(&bench, &path, meanwhile).await;
@@ -185,21 +182,48 @@ async fn a_log_that_lost_footage_asks_for_it_again() {
 async fn a_recording_whose_facts_are_forgotten_is_found_again_in_the_store() {
     let bench = Bench::embedded().await;
     let path = file(&bench, SEGMENT + 5);
-    let archiver = bench.archiver(None);
+    let _archiver = bench.archiver(None);
     let first = stored_in_the_end(&bench, &path, async {}).await;
+    found_again_after_all_is_forgotten(&bench, &path, &first).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_generation_is_found_again_as_well() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, SEGMENT + 5);
+    let first = stored_in_the_end(&bench, &path, async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        lose_all_footage(&bench).await;
+        std::mem::forget(bench.archiver(None));
+    })
+    .await;
+    assert_eq!(first.payload.generation, 1);
+    found_again_after_all_is_forgotten(&bench, &path, &first).await;
+}
+
+async fn found_again_after_all_is_forgotten(bench: &Bench, path: &std::path::Path, first: &Uploaded) {
     // As after thirty days: nothing of it is left in the log.
-    archiver.kill();
-    let everything = bench.facts(id()).await.now().unwrap().everything();
-    for subject in everything {
-        let key = caselock_domain::fact::FactKey { recording: id(), generation: 0, subject };
-        caselock_log::append_fact(&*bench.log, &key, None).await.unwrap();
+    let facts = bench.facts(id()).await;
+    let now = (facts.current(), facts.now().unwrap());
+    for (generation, facts) in facts.older().chain([now]) {
+        for subject in facts.everything() {
+            let key = caselock_domain::fact::FactKey { recording: id(), generation, subject };
+            caselock_log::append_fact(&*bench.log, &key, None).await.unwrap();
+        }
     }
     assert!(bench.facts(id()).await.is_empty());
-    let _archiver = bench.archiver(None);
-    let again = bench.upload(&bench.client, &path, KEY).await.unwrap();
+    let again = bench.upload(&bench.client, path, KEY).await.unwrap();
     assert_eq!(again.receipt, first.receipt);
-    assert_eq!(bench.store.versions(&again.payload.object_key).await.unwrap().len(), 1);
+    let keys = bench.store.keys(&object_key::recording(&first.payload.bureau, id()), None).await.unwrap();
+    assert_eq!(keys.iter().filter(|key| key.ends_with("/original")).count(), 1, "{keys:?}");
     bench.wait_for("tidiness", id(), |facts| facts.now().is_some_and(|now| now.finished_work().is_empty())).await;
+}
+
+async fn lose_all_footage(bench: &Bench) {
+    for partition in 0..bench.log.partitions(Topic::Footage) {
+        let end = bench.log.bounds(Topic::Footage, partition).await.unwrap().end;
+        bench.log.delete_before(Topic::Footage, partition, end).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,14 @@
 //! The claim: the multipart id is a fact before the first part goes out.
 
+use std::collections::BTreeSet;
+
 use caselock_domain::{
-    fact::{Fact, Subject},
+    fact::{Fact, FactKey, Subject},
     manifest::{self, Manifest},
     object_key,
     receipt::Receipt,
 };
-use caselock_store::{NewObject, oldest_version, read_document};
+use caselock_store::{Lock, NewObject, ensure_locked, oldest_version, read_document};
 
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
@@ -15,14 +17,24 @@ impl Worker {
     /// Looks whether the object is there already (its facts may be long forgotten); if not, begins a multipart upload and
     /// records the claim. Whether it counts shows when the fact comes back: the lowest offset wins.
     pub(super) async fn claim(&self, job: &Job) -> Result<Outcome, WorkError> {
-        let opened = job.opened()?;
-        let key = object_key::original(&opened.bureau, job.id, job.generation());
-        if let Some(object) = oldest_version(&*self.store, &key).await? {
-            return match self.manifest(job).await? {
-                Some(manifest) if manifest.version == object.id => self.find_again(job, &key, &manifest).await,
-                // Nobody who follows the facts leaves an object without claim and manifest.
-                _ => self.doomed(job, "OBJECT_UNKNOWN").await,
-            };
+        let bureau = &job.opened()?.bureau;
+        // The newest generation that was stored counts, whichever one this is.
+        let keys = self.store.keys(&object_key::recording(bureau, job.id), None).await?;
+        let generations: BTreeSet<_> = keys.iter().filter_map(|key| object_key::manifest_generation(key)).collect();
+        for generation in generations.into_iter().rev() {
+            match self.manifest(job, generation).await {
+                Ok(Some(manifest)) if self.vouches(&manifest).await? => return self.find_again(job, &manifest).await,
+                // Not one that an archiver wrote: it proves nothing.
+                Ok(_) | Err(WorkError::Inconsistent(_)) => {
+                    tracing::error!(recording = %job.id, generation, "a manifest vouches for no object");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let key = object_key::original(bureau, job.id, job.generation());
+        if keys.contains(&key) {
+            // Nobody who follows the facts leaves an object without claim and manifest.
+            return self.doomed(job, "OBJECT_UNKNOWN").await;
         }
         self.begin(job, &key).await
     }
@@ -41,25 +53,30 @@ impl Worker {
     }
 
     /// The manifest in the store, if there is one.
-    pub(super) async fn manifest(&self, job: &Job) -> Result<Option<Manifest>, WorkError> {
-        let key = object_key::manifest(&job.opened()?.bureau, job.id, job.generation());
+    pub(super) async fn manifest(&self, job: &Job, generation: u32) -> Result<Option<Manifest>, WorkError> {
+        let key = object_key::manifest(&job.opened()?.bureau, job.id, generation);
         let Some((_, bytes)) = read_document(&*self.store, &key, manifest::LIMIT).await? else { return Ok(None) };
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|error| WorkError::Inconsistent(format!("{key} is not a manifest: {error}")))?;
-        if manifest.recording_id != job.id || manifest.generation != job.generation() {
+        let original = object_key::original(&manifest.bureau, manifest.recording_id, manifest.generation);
+        if manifest.recording_id != job.id || manifest.generation != generation || manifest.object_key != original {
             return Err(WorkError::Inconsistent(format!("{key} is the manifest of another recording")));
         }
         Ok(Some(manifest))
     }
 
-    /// The recording was stored long ago, and its facts are forgotten: it is answered with its receipt, if its lock still is
-    /// what the receipt says.
-    async fn find_again(&self, job: &Job, key: &str, manifest: &Manifest) -> Result<Outcome, WorkError> {
-        let promised = Receipt::try_from(&manifest.receipt)?.payload()?.locked_until;
-        let lock = self.store.lock(key, &manifest.version).await?;
-        if lock.until.is_none_or(|until| until < promised) {
-            return Err(WorkError::Inconsistent(format!("{key} is locked less than its receipt says: {lock:?}")));
-        }
+    /// Whether the object of a manifest is there.
+    async fn vouches(&self, manifest: &Manifest) -> Result<bool, WorkError> {
+        let object = oldest_version(&*self.store, &manifest.object_key).await?;
+        Ok(object.is_some_and(|object| object.id == manifest.version))
+    }
+
+    /// The recording was stored long ago, and its facts are forgotten: it is answered with its receipt, once its lock is
+    /// known to be still what the receipt says.
+    async fn find_again(&self, job: &Job, manifest: &Manifest) -> Result<Outcome, WorkError> {
+        let promised = Receipt::try_from(&manifest.receipt)?.payload()?;
+        let lock = Lock { until: Some(promised.locked_until), hold: false };
+        ensure_locked(&*self.store, &manifest.object_key, &manifest.version, lock).await?;
         self.record_receipt(job, manifest).await
     }
 
@@ -67,6 +84,9 @@ impl Worker {
     /// on for their time.
     pub(super) async fn record_receipt(&self, job: &Job, manifest: &Manifest) -> Result<Outcome, WorkError> {
         let receipt = Receipt::try_from(&manifest.receipt)?;
-        self.record_now(job, Subject::Receipted, Fact::Receipted(Box::new(receipt), (self.clock)())).await
+        let key = FactKey { recording: job.id, generation: manifest.generation, subject: Subject::Receipted };
+        let fact = Fact::Receipted(Box::new(receipt), (self.clock)());
+        let offset = self.record(&key, Some(fact)).await?;
+        Ok(Outcome { settled_at: offset + 1, doomed: None })
     }
 }

@@ -36,7 +36,7 @@ impl Worker {
             Created::Existing(version) => {
                 // Written before a crash, or by another archiver, perhaps with another key: what stands there counts.
                 ensure_locked(&*self.store, &manifest_key, &version, lock).await?;
-                let there = self.manifest(job).await?;
+                let there = self.manifest(job, job.generation()).await?;
                 let there = there.ok_or_else(|| WorkError::NotYet(format!("{manifest_key} is not readable yet")))?;
                 if (there.version != completed.version) || there.blake3 != manifest.blake3 {
                     let detail = format!("{manifest_key} vouches for another object");

@@ -49,8 +49,8 @@ impl Worker {
             Dropped::Claimed(outcome) => Ok(outcome),
             Dropped::Object => self.doomed(job, "OBJECT_UNKNOWN").await,
             Dropped::Clean => {
-                let fact = Fact::Abandoned(reason.to_owned(), (self.clock)());
-                self.record_now(job, Subject::Abandoned, fact).await
+                let fact = Fact::Abandoned((self.clock)());
+                self.record_now(job, Subject::Abandoned(reason.to_owned()), fact).await
             }
         }
     }

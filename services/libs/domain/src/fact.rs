@@ -49,8 +49,8 @@ pub enum Subject {
     Reset(String),
     /// The client asks to give up.
     AbandonRequested,
-    /// Given up.
-    Abandoned,
+    /// Given up, for this reason.
+    Abandoned(String),
     /// One attempt to record that the object is complete.
     Completed(Nonce),
     /// The receipt.
@@ -78,8 +78,8 @@ pub enum Fact {
     Reset(Timestamp),
     /// The client asks to give up; since when.
     AbandonRequested(Timestamp),
-    /// Given up, why and when.
-    Abandoned(String, Timestamp),
+    /// Given up; since when.
+    Abandoned(Timestamp),
     /// The object is complete.
     Completed(Completed),
     /// The receipt as it stands in the manifest, and when the recording was stored.
@@ -166,7 +166,7 @@ impl FactKey {
             Subject::Sealed(digest) => (5, digest.0.to_vec()),
             Subject::Reset(reason) => (6, reason.as_bytes().to_vec()),
             Subject::AbandonRequested => (7, Vec::new()),
-            Subject::Abandoned => (8, Vec::new()),
+            Subject::Abandoned(reason) => (8, reason.as_bytes().to_vec()),
             Subject::Completed(nonce) => (9, nonce.to_vec()),
             Subject::Receipted => (10, Vec::new()),
             Subject::Verified => (11, Vec::new()),
@@ -197,7 +197,7 @@ impl FactKey {
             5 => rest.try_into().ok().map(|d| Subject::Sealed(Blake3(d))),
             6 => text().map(Subject::Reset),
             7 => Some(Subject::AbandonRequested),
-            8 => Some(Subject::Abandoned),
+            8 => text().map(Subject::Abandoned),
             9 => nonce().map(Subject::Completed),
             10 => Some(Subject::Receipted),
             11 => Some(Subject::Verified),
@@ -241,11 +241,9 @@ impl Fact {
                 root: root(&p.root),
             }),
             Fact::Sealed(size) => P::Sealed(proto::Sealed { size: *size }),
-            Fact::Reset(t) => P::Reset(proto::Reset { reason: String::new(), reset_at: at(t) }),
+            Fact::Reset(t) => P::Reset(proto::Reset { reset_at: at(t) }),
             Fact::AbandonRequested(t) => P::AbandonRequested(proto::AbandonRequested { requested_at: at(t) }),
-            Fact::Abandoned(reason, t) => {
-                P::Abandoned(proto::Abandoned { reason: reason.clone(), abandoned_at: at(t) })
-            }
+            Fact::Abandoned(t) => P::Abandoned(proto::Abandoned { abandoned_at: at(t) }),
             Fact::Completed(c) => P::Completed(proto::Completed {
                 version: c.version.clone(),
                 stored_at: at(&c.stored_at),
@@ -292,7 +290,7 @@ impl Fact {
             P::Sealed(s) => Fact::Sealed(s.size),
             P::Reset(r) => Fact::Reset(moment(&r.reset_at)?),
             P::AbandonRequested(r) => Fact::AbandonRequested(moment(&r.requested_at)?),
-            P::Abandoned(a) => Fact::Abandoned(a.reason, moment(&a.abandoned_at)?),
+            P::Abandoned(a) => Fact::Abandoned(moment(&a.abandoned_at)?),
             P::Completed(c) => Fact::Completed(Completed {
                 version: c.version,
                 stored_at: moment(&c.stored_at)?,

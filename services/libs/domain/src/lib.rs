@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws random numbers: what varies is passed in, so every rule can be tested
 //! on any date.
 
+pub mod dead_letter;
 pub mod digest;
 pub mod event;
 pub mod fact;

@@ -2,9 +2,19 @@
 
 use crate::id::{BureauId, RecordingId};
 
+/// What everything of one recording begins with, with the slash at the end.
+pub fn recording(bureau: &BureauId, recording: RecordingId) -> String {
+    format!("v1/{bureau}/recordings/{recording}/")
+}
+
+/// The generation whose manifest a key below [`recording`] names, if it names one.
+pub fn manifest_generation(key: &str) -> Option<u32> {
+    key.strip_suffix("/manifest.json")?.rsplit('/').next()?.parse().ok()
+}
+
 /// What everything of one generation of a recording begins with, with the slash at the end.
 pub fn prefix(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
-    format!("v1/{bureau}/recordings/{recording}/{generation}/")
+    self::recording(bureau, recording) + &format!("{generation}/")
 }
 
 /// The original: the recording's bytes as they came.

@@ -46,7 +46,7 @@ pub struct GenerationFacts {
     seals: BTreeMap<Blake3, (Offset, u64)>,
     resets: BTreeMap<String, Timestamp>,
     abandon_requested: Option<Timestamp>,
-    abandoned: Option<(String, Timestamp)>,
+    abandoned: BTreeMap<String, Timestamp>,
     completions: BTreeMap<Nonce, (Offset, Completed)>,
     receipt: Option<(Receipt, Timestamp)>,
     verified: Option<(bool, Timestamp)>,
@@ -102,7 +102,7 @@ impl RecordingFacts {
                 _ => Phase::Stored,
             },
             g if !g.completions.is_empty() => Phase::Sealed,
-            g if g.abandoned.is_some() => Phase::Abandoned,
+            g if g.is_abandoned() => Phase::Abandoned,
             g if !g.seals.is_empty() => Phase::Sealed,
             _ => Phase::Open,
         })
@@ -141,7 +141,9 @@ impl GenerationFacts {
                 self.resets.insert(reason.clone(), at);
             }
             (Subject::AbandonRequested, Some(Fact::AbandonRequested(at))) => self.abandon_requested = Some(at),
-            (Subject::Abandoned, Some(Fact::Abandoned(reason, at))) => self.abandoned = Some((reason, at)),
+            (Subject::Abandoned(reason), Some(Fact::Abandoned(at))) => {
+                self.abandoned.insert(reason.clone(), at);
+            }
             (Subject::Completed(nonce), Some(Fact::Completed(c))) => {
                 self.completions.insert(*nonce, (offset, c));
             }
@@ -175,7 +177,9 @@ impl GenerationFacts {
                 self.resets.remove(reason);
             }
             Subject::AbandonRequested => self.abandon_requested = None,
-            Subject::Abandoned => self.abandoned = None,
+            Subject::Abandoned(reason) => {
+                self.abandoned.remove(reason);
+            }
             Subject::Completed(nonce) => {
                 self.completions.remove(nonce);
             }
@@ -292,12 +296,12 @@ impl GenerationFacts {
 
     /// Whether the upload was given up.
     pub fn is_abandoned(&self) -> bool {
-        self.abandoned.is_some()
+        !self.abandoned.is_empty()
     }
 
     /// Why and when the upload was given up.
     pub fn abandoned(&self) -> Option<(&str, Timestamp)> {
-        self.abandoned.as_ref().map(|(reason, at)| (reason.as_str(), *at))
+        self.abandoned.first_key_value().map(|(reason, at)| (reason.as_str(), *at))
     }
 
     /// Why and when this generation had to be begun; `None` where it was simply opened.
@@ -343,7 +347,7 @@ impl GenerationFacts {
         subjects.extend(self.opens.keys().copied().map(Subject::Opened));
         subjects.extend(self.resets.keys().cloned().map(Subject::Reset));
         subjects.extend(self.abandon_requested.map(|_| Subject::AbandonRequested));
-        subjects.extend(self.abandoned.as_ref().map(|_| Subject::Abandoned));
+        subjects.extend(self.abandoned.keys().cloned().map(Subject::Abandoned));
         subjects.extend(self.verified.as_ref().map(|_| Subject::Verified));
         subjects.extend(self.derived.as_ref().map(|_| Subject::Derived));
         subjects.extend(self.receipt.as_ref().map(|_| Subject::Receipted));

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use caselock_domain::{
+    dead_letter,
     digest::{Blake3, SegmentValue},
     event::{RecordingEvent, media_job},
     fact::{self, Acknowledged, Completed, Fact, FactKey, Opened, PartStored, Subject},
@@ -77,7 +78,7 @@ fn facts() -> Vec<(&'static str, Subject, Fact)> {
         ("sealed", Subject::Sealed(Blake3([3; 32])), Fact::Sealed(1_048_576)),
         ("reset", Subject::Reset("FOOTAGE_LOST".into()), Fact::Reset(at())),
         ("abandon-requested", Subject::AbandonRequested, Fact::AbandonRequested(at())),
-        ("abandoned", Subject::Abandoned, Fact::Abandoned("EXPIRED".into(), at())),
+        ("abandoned", Subject::Abandoned("EXPIRED".into()), Fact::Abandoned(at())),
         ("completed", Subject::Completed([5; 16]), Fact::Completed(completed)),
         ("receipted", Subject::Receipted, Fact::Receipted(Box::new(receipt), at())),
         ("verified", Subject::Verified, Fact::Verified(true, at())),
@@ -105,6 +106,10 @@ fn records() -> String {
     let job =
         MediaJob { recording_id: recording().to_string(), generation: 1, bureau: "demo".into(), version: "v".into() };
     writeln!(text, "caselock.media-jobs.v1 job\n  key {}\n  value {}", recording(), hex(&media_job(&job))).unwrap();
+    writeln!(text, "caselock.dead-letters.v1 of a segment\n  key {}", recording()).unwrap();
+    for (name, value) in dead_letter::headers("caselock.footage.v1", 7, 41, "SEGMENT_CORRUPT") {
+        writeln!(text, "  {name}: {value}").unwrap();
+    }
     let stored = RecordingEvent::Stored(RecordingStored {
         recording_id: recording().to_string(),
         generation: 1,

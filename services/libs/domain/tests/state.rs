@@ -121,7 +121,7 @@ fn record() -> impl Strategy<Value = (FactKey, Option<Fact>)> {
         generation.clone().prop_map(receipted),
         (generation.clone(), 0u8..2).prop_map(|(g, r)| reset(g, &r.to_string())),
         generation.clone().prop_map(|g| (key(g, Subject::AbandonRequested), Some(Fact::AbandonRequested(at(1))))),
-        generation.prop_map(|g| (key(g, Subject::Abandoned), Some(Fact::Abandoned("X".into(), at(1))))),
+        generation.prop_map(|g| (key(g, Subject::Abandoned("X".into())), Some(Fact::Abandoned(at(1))))),
     ];
     (fact, prop::bool::weighted(0.15)).prop_map(|((key, fact), gone)| (key, if gone { None } else { fact }))
 }

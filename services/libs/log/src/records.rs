@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use caselock_domain::{
+    dead_letter,
     event::RecordingEvent,
     fact::{Fact, FactKey},
     id::{BureauId, RecordingId},
@@ -46,11 +47,10 @@ pub async fn append_dead_letter(
     detail: &str,
 ) -> Result<(), LogError> {
     let payload = Some(Bytes::copy_from_slice(detail.as_bytes()));
-    let record = Record { key: entry.record.key.clone(), headers: entry.record.headers.clone(), payload }
-        .header("cl-reason", reason.to_owned())
-        .header("cl-topic", source.name())
-        .header("cl-partition", entry.partition.to_string())
-        .header("cl-offset", entry.offset.to_string());
+    let mut record = Record { key: entry.record.key.clone(), headers: entry.record.headers.clone(), payload };
+    for (name, value) in dead_letter::headers(source.name(), entry.partition, entry.offset, reason) {
+        record = record.header(name, value);
+    }
     // Keys are recordings' ids as text; what has another key goes to the first partition.
     let id = std::str::from_utf8(&record.key).ok().and_then(|text| text.parse().ok());
     let partition = id.map_or(0, |id| partition::of(id, log.partitions(Topic::DeadLetters)));

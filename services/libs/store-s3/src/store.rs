@@ -194,6 +194,25 @@ impl Store for S3Store {
         Ok(versions)
     }
 
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut marker = (after.map(str::to_owned), None);
+        // A page of versions may hold nothing but delete markers, or versions of the key that was last.
+        while keys.is_empty() {
+            let page = self.client.list_object_versions().bucket(&self.bucket).prefix(prefix);
+            let page = page.set_key_marker(marker.0).set_version_id_marker(marker.1);
+            let page = page.send().await.map_err(|e| convert(prefix, Call::Plain, e))?;
+            keys.extend(page.versions.unwrap_or_default().into_iter().filter_map(|version| version.key));
+            keys.retain(|key| Some(key.as_str()) > after);
+            keys.dedup();
+            if page.is_truncated != Some(true) {
+                break;
+            }
+            marker = (page.next_key_marker, page.next_version_id_marker);
+        }
+        Ok(keys)
+    }
+
     async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {
         let stored = self.head(key, version).await?.checksum_crc64_nvme;
         let bytes = stored.and_then(|text| BASE64_STANDARD.decode(text).ok());

@@ -25,6 +25,7 @@ macro_rules! contract_tests {
             a_hold_resists_until_it_is_lifted,
             a_lock_that_ran_out_lets_go,
             unknown_versions_are_not_found,
+            keys_are_listed_in_order_and_by_page,
             it_passes_the_probe
         );
     };
@@ -225,6 +226,23 @@ pub async fn unknown_versions_are_not_found(store: Arc<dyn Store>, prefix: Strin
     let other = format!("{prefix}/other");
     assert_eq!(kind(store.lock(&other, &version).await), ErrorKind::NotFound);
     assert_eq!(store.read(&other, &version, 0).await.err().unwrap().kind, ErrorKind::NotFound);
+}
+
+pub async fn keys_are_listed_in_order_and_by_page(store: Arc<dyn Store>, prefix: String) {
+    let store = &*store;
+    for name in ["a/1/original", "a/10/original", "a/2/manifest.json", "ab", "b"] {
+        put(store, &format!("{prefix}/{name}"), 2).await;
+    }
+    let id = store.begin(&format!("{prefix}/a/3/original"), &new(60)).await.unwrap();
+    let own = |names: &[&str]| names.iter().map(|name| format!("{prefix}/{name}")).collect::<Vec<_>>();
+    let below = format!("{prefix}/a/");
+    let keys = store.keys(&below, None).await.unwrap();
+    assert_eq!(keys, own(&["a/1/original", "a/10/original", "a/2/manifest.json"]));
+    assert_eq!(store.keys(&below, Some(&keys[1])).await.unwrap(), own(&["a/2/manifest.json"]));
+    assert_eq!(store.keys(&below, Some(&keys[2])).await.unwrap(), own(&[]));
+    assert_eq!(store.keys(&format!("{prefix}/a"), Some(&keys[2])).await.unwrap(), own(&["ab"]));
+    assert_eq!(store.keys(&format!("{prefix}/none/"), None).await.unwrap(), own(&[]));
+    store.abort(&format!("{prefix}/a/3/original"), &id).await.unwrap();
 }
 
 pub async fn it_passes_the_probe(store: Arc<dyn Store>, prefix: String) {

@@ -56,6 +56,10 @@ pub trait Store: Send + Sync + 'static {
     /// Every version of a key, the oldest first; delete markers included.
     async fn versions(&self, key: &str) -> Result<Vec<Version>>;
 
+    /// Keys that begin with `prefix` and come after `after`, in order: a page of at most 1,000, empty past the last. A key
+    /// counts as long as it has a version with data, hidden by a delete marker or not.
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>>;
+
     /// The checksum of a version as the store keeps it; `None` where it keeps none of this kind.
     async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>>;
 

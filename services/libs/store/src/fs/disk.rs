@@ -14,6 +14,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::meta::{Begun, Meta, PartMeta};
 use crate::{Crc64Nvme, ErrorKind, NewObject, Part, Result, StoreError};
 
+/// The most keys that are listed at once.
+const PAGE: usize = 1000;
+/// What the folder of an upload that is being dropped is renamed to.
+const ABORTED: &str = "aborted";
+
 pub struct Disk {
     root: PathBuf,
     _lock: File,
@@ -30,6 +35,7 @@ impl Disk {
         let lock = open().map_err(|e| failed(&name, &e))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StoreError::new(ErrorKind::Unavailable, &name, "another process uses this directory"))?;
+        remove_aborted(&own.join("multipart")).map_err(|e| failed(&name, &e))?;
         Ok(Self { root, _lock: lock })
     }
 
@@ -124,7 +130,7 @@ impl Disk {
     pub fn abort(&self, id: &str) -> Result<()> {
         let dir = self.multipart(id)?;
         // Renamed first: whoever is putting a part at this moment finds the upload gone, and nothing comes in between.
-        let aborted = dir.with_extension("aborted");
+        let aborted = dir.with_extension(ABORTED);
         let remove = || -> io::Result<()> {
             fs::rename(&dir, &aborted)?;
             fs::remove_dir_all(&aborted)
@@ -174,6 +180,33 @@ impl Disk {
             Ok(false) => Ok(None),
             Err(error) => Err(failed(key, &error)),
         }
+    }
+
+    /// The keys of objects that begin with `prefix` and come after `after`, in order.
+    pub fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut keys = Vec::new();
+        let mut folders = vec![if folder.is_empty() { self.root.clone() } else { self.object(folder)? }];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(|e| failed(prefix, &e))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(|e| failed(prefix, &e))?;
+                let kind = entry.file_type().map_err(|e| failed(prefix, &e))?;
+                if kind.is_dir() && entry.file_name() != ".caselock" {
+                    folders.push(entry.path());
+                } else if kind.is_file() {
+                    let path = entry.path();
+                    keys.extend(path.strip_prefix(&self.root).ok().and_then(Path::to_str).map(str::to_owned));
+                }
+            }
+        }
+        keys.retain(|key| key.starts_with(prefix) && Some(key.as_str()) > after);
+        keys.sort();
+        keys.truncate(PAGE);
+        Ok(keys)
     }
 
     fn existing(&self, key: &str) -> Result<Meta> {
@@ -263,12 +296,24 @@ pub fn read_chunk(mut file: File, most: usize, key: &str) -> Result<Option<(Byte
     Ok((filled > 0).then(|| (chunk.into(), file)))
 }
 
+/// What a process left that died while it dropped an upload.
+fn remove_aborted(multipart: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(multipart)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == ABORTED) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
 fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let partial = path.with_extension("json.new");
-    let mut file = File::create(&partial)?;
+    // A name of its own for each attempt: two parts with one number may be written at once.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
-    fs::rename(partial, path)
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|e| e.error)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {

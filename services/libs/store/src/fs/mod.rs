@@ -98,6 +98,11 @@ impl Store for FsStore {
         Ok(found.map(|m| Version { id: m.version, is_delete_marker: false, size: m.size }).into_iter().collect())
     }
 
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.look(move |disk| disk.keys(&prefix, after.as_deref())).await
+    }
+
     async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {
         let (key, version) = (key.to_owned(), version.to_owned());
         let meta = self.look(move |disk| disk.version(&key, &version)).await?;
