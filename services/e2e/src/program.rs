@@ -17,15 +17,16 @@ pub struct Program {
 impl Program {
     /// Starts a program with its configuration, and waits until it is ready.
     pub fn start(name: &str, config: &[(String, String)], admin: u16, log: &Path) -> Self {
-        let program = Self::spawn(name, config, admin, log);
+        let program = Self::spawn(":", name, config, admin, log);
         program.wait_ready();
         program
     }
 
-    /// Starts a program without waiting.
-    pub fn spawn(name: &str, config: &[(String, String)], admin: u16, log: &Path) -> Self {
+    /// Starts a program without waiting, in a shell that did something `first`.
+    pub fn spawn(first: &str, name: &str, config: &[(String, String)], admin: u16, log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(binary(name));
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"{first}; exec "$0" "$@""#)]).arg(binary(name));
         for (key, value) in config {
             command.args(["--set", &format!("{key}={value}")]);
         }
@@ -51,9 +52,13 @@ impl Program {
         self.child.wait().unwrap().code()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> String {
+        self.child.id().to_string()
+    }
+
     pub fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([&format!("-{signal}"), &self.id()]).status().unwrap().success());
     }
 
     /// The exit code, if it has ended.

@@ -35,6 +35,8 @@ pub struct Stack {
     pub server: String,
     pub kafka: KafkaConfig,
     pub s3: S3Config,
+    /// What the shell does before it starts a program.
+    pub first: &'static str,
     config: Vec<(String, String)>,
     admin: BTreeMap<&'static str, u16>,
     pub programs: BTreeMap<&'static str, Program>,
@@ -70,6 +72,7 @@ impl Stack {
             server,
             kafka: kafka_config(variables),
             s3: s3_config(variables),
+            first: ":",
             config: Vec::new(),
             admin: admin.into_iter().collect(),
             programs: BTreeMap::new(),
@@ -151,7 +154,7 @@ impl Stack {
         let mut config: Vec<_> = self.config.iter().filter(belongs).cloned().collect();
         config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
         let log = self.dir.path().join(format!("{service}-{admin}.log"));
-        Program::spawn(&format!("caselock-{service}"), &config, admin, &log)
+        Program::spawn(self.first, &format!("caselock-{service}"), &config, admin, &log)
     }
 
     /// kill -9.

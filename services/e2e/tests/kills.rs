@@ -119,13 +119,16 @@ fn names(folder: &Path) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_is_wiped_only_of_what_is_proven() {
     let mut stack = Stack::start(Kind::Embedded, &[]).await;
-    let footage = Footage::new().random("a", SEGMENT + 1).random("b", 1000);
+    let footage = Footage::new().random("a", SEGMENT + 1).random("b", 3 << 20);
     let uploader = Uploader::new(&stack);
     uploader.upload(footage.path(), &[]).expect_stored(2);
-    // Another file took the place of one that is stored, with the same size and time: only the hash tells.
+    // Another file took the place of one that is stored, with the same size, time, beginning and end: only the hash of
+    // the whole tells.
     let path = footage.path().join("b");
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
-    std::fs::write(&path, vec![7u8; 1000]).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[(3 << 20) / 2] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
     let run = uploader.upload(footage.path(), &["--delete-source"]);
     assert_eq!(run.code, 5, "{}", run.stderr);
@@ -133,6 +136,18 @@ async fn a_device_is_wiped_only_of_what_is_proven() {
     let kept: Vec<_> = run.of_kind("kept").collect();
     assert!(kept[0]["error"].as_str().unwrap().contains("not what the receipt vouches for"), "{kept:?}");
     assert_eq!(names(footage.path()), ["b"]);
+
+    // A recorder with a dead clock: the name, size and time of a file that is stored, and other content. It is footage of
+    // its own.
+    let reused = Footage::new().random("clip", 500);
+    uploader.upload(reused.path(), &[]).expect_stored(1);
+    let clip = reused.path().join("clip");
+    let modified = std::fs::metadata(&clip).unwrap().modified().unwrap();
+    std::fs::write(&clip, [9u8; 500]).unwrap();
+    std::fs::File::options().write(true).open(&clip).unwrap().set_modified(modified).unwrap();
+    let run = uploader.upload(reused.path(), &[]);
+    run.expect_stored(1);
+    assert!(run.of_kind("stored").all(|event| event["was_there"] == false));
 
     // With the gateway away nothing goes.
     let other = Footage::new().random("c", 1000);

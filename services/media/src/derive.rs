@@ -2,14 +2,14 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{Seek, SeekFrom},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
 use caselock_domain::{digest::Blake3, manifest::Manifest, object_key};
-use caselock_store::{Created, Lock, Store};
+use caselock_store::{Created, Lock, Store, create_from, ensure_locked};
 use futures::TryStreamExt;
 
 use crate::{
@@ -69,12 +69,12 @@ pub async fn derive(
 ) -> Result<Outcome, JobError> {
     let nothing = Outcome { objects: Vec::new(), failure: None, probe: serde_json::Value::Null, warnings: Vec::new() };
     let Some((kind, profiles)) = profiles(&manifest.metadata.content_type) else { return Ok(nothing) };
-    let (report, mut files) = match make(config, kind, profiles, original).await? {
+    let (report, files) = match make(config, kind, profiles, original).await? {
         Ok(made) => made,
         Err(failure) => return Ok(Outcome { failure: Some(failure), ..nothing }),
     };
     let mut objects = Vec::new();
-    for (profile, file) in profiles.iter().zip(&mut files) {
+    for (profile, file) in profiles.iter().zip(&files) {
         if report.outputs.contains_key(profile.name) {
             objects.push(place(store, manifest, profile, file, lock).await?);
         }
@@ -116,12 +116,10 @@ async fn place(
     store: &dyn Store,
     manifest: &Manifest,
     profile: &Profile,
-    file: &mut File,
+    file: &File,
     lock: Lock,
 ) -> Result<DerivedObject, JobError> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
+    let (size, blake3) = hash(file.try_clone()?).await?;
     let key = object_key::derivative(
         &manifest.bureau,
         manifest.recording_id,
@@ -130,8 +128,10 @@ async fn place(
         PROFILE,
         profile.file,
     );
-    let (size, blake3) = (bytes.len() as u64, Blake3(*blake3::hash(&bytes).as_bytes()));
-    let created = documents::place(store, &key, profile.content_type, lock, Bytes::from(bytes)).await?;
+    let new = documents::object(&key, profile.content_type, lock)?;
+    let created = create_from(store, &key, &new, Arc::new(file.try_clone()?)).await?;
+    let (Created::New(version) | Created::Existing(version)) = &created;
+    ensure_locked(store, &key, version, lock).await?;
     let (version, size, blake3) = match created {
         Created::New(version) => (version, size, blake3),
         // Made before, perhaps not byte for byte the same: what stands there is what is told.
@@ -142,6 +142,17 @@ async fn place(
     };
     let content_type = profile.content_type.to_owned();
     Ok(DerivedObject { name: profile.name.to_owned(), object_key: key, version, size, blake3, content_type })
+}
+
+/// Size and digest of a file, from its beginning.
+async fn hash(mut file: File) -> std::io::Result<(u64, Blake3)> {
+    let hash = tokio::task::spawn_blocking(move || {
+        file.seek(SeekFrom::Start(0))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(file)?;
+        Ok((hasher.count(), Blake3(*hasher.finalize().as_bytes())))
+    });
+    hash.await.map_err(std::io::Error::other)?
 }
 
 async fn digest(store: &dyn Store, key: &str, version: &str) -> Result<(u64, Blake3), JobError> {

@@ -82,7 +82,10 @@ pub async fn write<T: Serialize + DeserializeOwned>(
 ) -> Result<T, JobError> {
     let bytes: Bytes =
         serde_json::to_vec_pretty(&document).map_err(|e| JobError::impossible("DOCUMENT_UNWRITABLE", e))?.into();
-    match place(store, key, media_type, lock, bytes).await? {
+    let created = create(store, key, &object(key, media_type, lock)?, bytes).await?;
+    let (Created::New(version) | Created::Existing(version)) = &created;
+    ensure_locked(store, key, version, lock).await?;
+    match created {
         Created::New(_) => Ok(document),
         Created::Existing(_) => {
             let there = read(store, key).await?;
@@ -91,18 +94,8 @@ pub async fn write<T: Serialize + DeserializeOwned>(
     }
 }
 
-/// Creates an object unless it is there, and locks it like the original.
-pub async fn place(
-    store: &dyn Store,
-    key: &str,
-    content_type: &str,
-    lock: Lock,
-    bytes: Bytes,
-) -> Result<Created, JobError> {
+/// An object that is locked like the original from its creation on.
+pub fn object(key: &str, content_type: &str, lock: Lock) -> Result<NewObject, JobError> {
     let lock_until = lock.until.ok_or_else(|| JobError::impossible("ORIGINAL_NOT_LOCKED", key))?;
-    let new = NewObject { content_type: content_type.to_owned(), part_size: 0, lock_until };
-    let created = create(store, key, &new, bytes).await?;
-    let (Created::New(version) | Created::Existing(version)) = &created;
-    ensure_locked(store, key, version, lock).await?;
-    Ok(created)
+    Ok(NewObject { content_type: content_type.to_owned(), part_size: 0, lock_until })
 }

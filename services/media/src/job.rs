@@ -29,6 +29,10 @@ use crate::{
     original::{self, Original},
 };
 
+/// How often this machine may fail a job, over about five minutes, before others have their turn: scratch space that is
+/// too small for this original will not grow.
+const ATTEMPTS: u32 = 30;
+
 /// What jobs work with.
 pub struct Jobs {
     pub log: Arc<dyn Log>,
@@ -47,7 +51,7 @@ struct Job {
 
 impl Jobs {
     /// Does the job of a record. A job that can't be done becomes a dead letter; an error is one that passes.
-    pub async fn run(&self, entry: &Entry) -> Result<(), JobError> {
+    pub async fn run(&self, entry: &Entry, attempt: u32) -> Result<(), JobError> {
         let done = match read_job(entry) {
             Ok(job) => self.work(&job, entry).await,
             Err(error) => Err(error),
@@ -56,6 +60,9 @@ impl Jobs {
             Err(JobError::Impossible { reason, detail }) => self.dead_letter(entry, reason, &detail).await,
             Err(JobError::Store(error)) if !error.is_retryable() => {
                 self.dead_letter(entry, "STORE_REFUSED", &error.to_string()).await
+            }
+            Err(JobError::Machine(error)) if attempt >= ATTEMPTS => {
+                self.dead_letter(entry, "MACHINE_FAILED", &error.to_string()).await
             }
             done => done,
         }

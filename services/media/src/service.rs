@@ -130,7 +130,12 @@ impl Service {
         head.begin(entry.offset);
         let jobs = self.jobs.clone();
         owned.tasks.spawn(async move {
-            let done = until_done("media-job", JobError::is_retryable, || jobs.run(&entry)).await;
+            let mut attempt = 0;
+            let run = || {
+                attempt += 1;
+                jobs.run(&entry, attempt)
+            };
+            let done = until_done("media-job", JobError::is_retryable, run).await;
             drop(permit);
             (entry.partition, entry.offset, done)
         });

@@ -22,6 +22,9 @@ pub struct Entry {
     pub size: u64,
     /// Its modification time, nanoseconds since 1970.
     pub modified: i128,
+    /// What its size, beginning and end say of its content: a recorder with a dead clock repeats names, sizes and times.
+    #[serde(default)]
+    pub content: String,
     /// The bureau's recording.
     pub recording_id: String,
     /// The BLAKE3, in hex.
@@ -63,9 +66,12 @@ impl Journal {
     }
 
     /// The entry of a file that is still as it was when it was stored.
-    pub fn find(&self, path: &Path, stamp: &Stamp) -> Option<Entry> {
+    pub fn find(&self, path: &Path, stamp: &Stamp, content: &str) -> Option<Entry> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = known.get(path).filter(|e| e.size == stamp.size && e.modified == stamp.modified)?;
+        let entry = known.get(path).filter(|entry| entry.content == content)?;
+        if (entry.size, entry.modified) != (stamp.size, stamp.modified) {
+            return None;
+        }
         self.dir.join(&entry.receipt).is_file().then(|| entry.clone())
     }
 
@@ -77,7 +83,7 @@ impl Journal {
     }
 
     /// Keeps the receipt of a stored file; durable when it returns.
-    pub fn keep(&self, path: &Path, stamp: &Stamp, uploaded: &Uploaded) -> anyhow::Result<Entry> {
+    pub fn keep(&self, path: &Path, stamp: &Stamp, content: String, uploaded: &Uploaded) -> anyhow::Result<Entry> {
         let payload = &uploaded.payload;
         let name = format!("receipts/{}.{}.json", payload.recording_id, payload.generation);
         let envelope = serde_json::to_vec_pretty(&Envelope::from(&uploaded.receipt))?;
@@ -85,6 +91,7 @@ impl Journal {
             path: path.to_owned(),
             size: stamp.size,
             modified: stamp.modified,
+            content,
             recording_id: payload.recording_id.to_string(),
             blake3: payload.blake3.to_hex(),
             locked_until: payload.locked_until.to_string(),

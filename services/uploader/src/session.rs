@@ -157,22 +157,16 @@ impl Session {
     async fn bring(&self, file: &Planned) -> anyhow::Result<(Entry, bool)> {
         let footage = Footage::open(&file.path)?;
         let stamp = footage.stamp();
-        if let Some(entry) = self.journal.find(&file.path, &stamp) {
+        let (path, device) = (file.path.clone(), file.metadata.device_id.clone());
+        let content = blocking(move || content_key(&path, &device)).await?;
+        if let Some(entry) = self.journal.find(&file.path, &stamp, &content) {
             self.show.advance(file.size);
             return Ok((entry, true));
         }
         let view = self.show.file(&file.path, file.size);
         let report = |progress: Progress| view.progress(progress);
-        let device = file.metadata.device_id.clone();
-        let key = match &file.key {
-            Some(key) => key.clone(),
-            None => {
-                let path = file.path.clone();
-                blocking(move || content_key(&path, &device)).await?
-            }
-        };
         let mut upload = Upload {
-            key,
+            key: file.key.clone().unwrap_or_else(|| content.clone()),
             metadata: file.metadata.clone(),
             throttle: self.throttle.clone(),
             patience: self.patience,
@@ -186,7 +180,7 @@ impl Session {
             uploaded = self.client.upload(&footage, &upload).await;
         }
         let uploaded = uploaded?;
-        let entry = self.journal.keep(&file.path, &stamp, &uploaded)?;
+        let entry = self.journal.keep(&file.path, &stamp, content, &uploaded)?;
         Ok((entry, uploaded.was_there))
     }
 }

@@ -7,7 +7,10 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Crc64Nvme, Created, ErrorKind, NewObject, Part, Store, StoreError, create, oldest_version, probe::probe};
+use crate::{
+    Crc64Nvme, Created, ErrorKind, NewObject, Part, Store, StoreError, create, create_from, oldest_version,
+    probe::probe,
+};
 
 /// Makes a test of each part of the contract. `$fresh` is an async expression that gives an `Arc<dyn Store>` on the
 /// system's clock, and a prefix for keys that is the test's own.
@@ -20,6 +23,7 @@ macro_rules! contract_tests {
             what_is_missing_is_not_completed,
             an_aborted_upload_cannot_be_completed,
             nothing_is_overwritten,
+            a_file_is_created_in_parts_and_once,
             wrong_checksums_are_refused,
             a_locked_version_resists,
             a_hold_resists_until_it_is_lifted,
@@ -159,6 +163,19 @@ pub async fn nothing_is_overwritten(store: Arc<dyn Store>, prefix: String) {
     store.abort(&key, &id).await.unwrap();
     let fresh = create(store, &format!("{prefix}/fresh"), &new(60), body).await.unwrap();
     assert!(matches!(fresh, Created::New(_)));
+}
+
+pub async fn a_file_is_created_in_parts_and_once(store: Arc<dyn Store>, prefix: String) {
+    let (key, store) = (format!("{prefix}/proxy.mp4"), &*store);
+    let bytes = part_bytes(3, crate::PART as usize + 77);
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let file = Arc::new(file);
+    let Created::New(version) = create_from(store, &key, &new(60), file.clone()).await.unwrap() else {
+        panic!("it was there already");
+    };
+    assert!(read(store, &key, &version, 0).await == bytes);
+    assert_eq!(create_from(store, &key, &new(60), file).await.unwrap(), Created::Existing(version));
 }
 
 pub async fn wrong_checksums_are_refused(store: Arc<dyn Store>, prefix: String) {

@@ -1,7 +1,12 @@
-use bytes::Bytes;
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 
-use crate::{Crc64Nvme, ErrorKind, Lock, NewObject, Result, Store, StoreError, Version};
+use crate::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreError, Version};
+
+/// The length of the parts of [`create_from`]: 10,000 of them are more than any derivative.
+pub const PART: u32 = 16 << 20;
 
 /// What [`create`] found or made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,56 @@ pub async fn create(store: &dyn Store, key: &str, new: &NewObject, bytes: Bytes)
         },
         Err(error) => Err(error),
     }
+}
+
+/// As [`create`], of a file that may be large: beyond [`PART`] bytes it goes in parts, one in memory at a time.
+pub async fn create_from(store: &dyn Store, key: &str, new: &NewObject, file: Arc<File>) -> Result<Created> {
+    let size = file.metadata().map_err(|e| unreadable(key, e))?.len();
+    if size <= u64::from(PART) {
+        return create(store, key, new, read_at(&file, key, 0, size as usize).await?).await;
+    }
+    if let Some(version) = oldest_version(store, key).await? {
+        return Ok(Created::Existing(version.id));
+    }
+    let id = store.begin(key, &NewObject { part_size: PART, ..new.clone() }).await?;
+    match put_parts(store, key, &id, &file, size).await {
+        Ok(version) => Ok(Created::New(version)),
+        Err(error) => {
+            // What can't be dropped now, the store drops by its own rule for unfinished uploads.
+            let _ = store.abort(key, &id).await;
+            match oldest_version(store, key).await? {
+                Some(version) => Ok(Created::Existing(version.id)),
+                None => Err(error),
+            }
+        }
+    }
+}
+
+async fn put_parts(store: &dyn Store, key: &str, id: &str, file: &Arc<File>, size: u64) -> Result<String> {
+    let mut parts = Vec::new();
+    let mut offset = 0;
+    while offset < size {
+        let length = (size - offset).min(u64::from(PART)) as u32;
+        let bytes = read_at(file, key, offset, length as usize).await?;
+        let (number, crc) = (parts.len() as u32 + 1, Crc64Nvme::of(&bytes));
+        let etag = store.put_part(key, id, number, bytes, crc).await?;
+        parts.push(Part { number, etag, crc, length });
+        offset += u64::from(length);
+    }
+    store.complete(key, id, &parts).await
+}
+
+async fn read_at(file: &Arc<File>, key: &str, offset: u64, length: usize) -> Result<Bytes> {
+    let file = file.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = BytesMut::zeroed(length);
+        file.read_exact_at(&mut bytes, offset).map(|()| bytes.freeze())
+    });
+    read.await.map_err(|e| unreadable(key, e))?.map_err(|e| unreadable(key, e))
+}
+
+fn unreadable(key: &str, error: impl ToString) -> StoreError {
+    StoreError::new(ErrorKind::Unavailable, key, error)
 }
 
 /// The oldest version of a key that has data: the object.

@@ -3,8 +3,8 @@
 use std::{
     collections::HashMap,
     ops::Range,
-    path::Path,
-    sync::{PoisonError, RwLock},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -25,22 +25,49 @@ const COMMITS: TableDefinition<(&str, u8, u32), u64> = TableDefinition::new("com
 /// redb's page cache: enough for what is read right after it was written.
 const CACHE: usize = 64 << 20;
 
+/// First and next offset of each partition.
+type Bounds = HashMap<(Topic, u32), Range<Offset>>;
+
 pub struct LogFile {
-    database: Database,
+    path: PathBuf,
+    /// `None` after an I/O error, until the file is opened again: redb refuses everything after one.
+    database: RwLock<Option<Arc<Database>>>,
     /// What `BOUNDS` says, as of the last commit.
-    bounds: RwLock<HashMap<(Topic, u32), Range<Offset>>>,
+    bounds: RwLock<Bounds>,
     changed: watch::Sender<()>,
 }
 
 impl LogFile {
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(damaged)?;
-        let transaction = database.begin_write().map_err(damaged)?;
-        drop_tombstones(&transaction)?;
-        let bounds = read_bounds(&transaction)?;
-        transaction.open_table(COMMITS).map_err(damaged)?;
-        transaction.commit().map_err(damaged)?;
-        Ok(Self { database, bounds: RwLock::new(bounds), changed: watch::channel(()).0 })
+        let (database, bounds) = open_database(path, true)?;
+        let database = RwLock::new(Some(Arc::new(database)));
+        Ok(Self { path: path.to_owned(), database, bounds: RwLock::new(bounds), changed: watch::channel(()).0 })
+    }
+
+    /// The open database. After an I/O error the file is opened again, and read for what of the last commit reached it.
+    fn database(&self) -> Result<Arc<Database>, LogError> {
+        if let Some(database) = &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(database.clone());
+        }
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*place {
+            return Ok(database.clone());
+        }
+        let (database, bounds) = open_database(&self.path, false)?;
+        *self.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
+        tracing::warn!(path = %self.path.display(), "the log's file was opened again after an error");
+        Ok(place.insert(Arc::new(database)).clone())
+    }
+
+    /// Does something with the open database, and closes it where an I/O error came of it.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
+        let database = self.database()?;
+        let result = work(&database);
+        if matches!(result, Err(LogError::Unavailable(_))) {
+            let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            place.take_if(|open| Arc::ptr_eq(open, &database));
+        }
+        result
     }
 
     /// Told of every commit.
@@ -54,70 +81,90 @@ impl LogFile {
     }
 
     pub fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<Offset>, LogError> {
-        let transaction = self.database.begin_read().map_err(damaged)?;
-        let table = transaction.open_table(COMMITS).map_err(damaged)?;
-        let committed = table.get((group, topic as u8, partition)).map_err(damaged)?;
-        Ok(committed.map(|offset| offset.value()))
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(damaged)?;
+            let table = transaction.open_table(COMMITS).map_err(damaged)?;
+            let committed = table.get((group, topic as u8, partition)).map_err(damaged)?;
+            Ok(committed.map(|offset| offset.value()))
+        })
     }
 
     /// Records from `from` on, up to about `bytes`, but at least one if there is any.
     pub fn read(&self, topic: Topic, partition: u32, from: Offset, bytes: usize) -> Result<Vec<Entry>, LogError> {
-        let transaction = self.database.begin_read().map_err(damaged)?;
-        let table = transaction.open_table(RECORDS).map_err(damaged)?;
-        let first = (topic as u8, partition, from, 0);
-        let last = (topic as u8, partition, u64::MAX, u32::MAX);
-        let mut entries = Vec::new();
-        let mut size = 0;
-        let mut assembling: Option<Assembler> = None;
-        for row in table.range(first..=last).map_err(damaged)? {
-            let (key, value) = row.map_err(damaged)?;
-            let (_, _, offset, index) = key.value();
-            let assembler = match assembling.take() {
-                Some(mut assembler) => {
-                    assembler.add(value.value());
-                    assembler
-                }
-                None if index == 0 => Assembler::begin(value.value())?,
-                None => return Err(LogError::Damaged(format!("{topic} {partition}@{offset} has no head"))),
-            };
-            if !assembler.is_complete() {
-                assembling = Some(assembler);
-                continue;
-            }
-            size += assembler.len();
-            entries.push(Entry { partition, offset, record: assembler.finish() });
-            if size >= bytes {
-                break;
-            }
-        }
-        Ok(entries)
+        self.with(|database| read(database, topic, partition, from, bytes))
     }
 
     /// Runs `work` in one transaction and makes it durable.
     pub fn write<T>(&self, work: impl FnOnce(&mut Batch<'_>) -> Result<T, LogError>) -> Result<T, LogError> {
-        let transaction = self.database.begin_write().map_err(damaged)?;
-        let mut batch = Batch { file: self, transaction: &transaction, bounds: HashMap::new() };
-        let result = work(&mut batch)?;
-        let bounds = batch.bounds;
-        {
-            let mut table = transaction.open_table(BOUNDS).map_err(damaged)?;
-            for ((topic, partition), range) in &bounds {
-                table.insert((*topic as u8, *partition), (range.start, range.end)).map_err(damaged)?;
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(damaged)?;
+            let mut batch = Batch { file: self, transaction: &transaction, bounds: HashMap::new() };
+            let result = work(&mut batch)?;
+            let bounds = batch.bounds;
+            {
+                let mut table = transaction.open_table(BOUNDS).map_err(damaged)?;
+                for ((topic, partition), range) in &bounds {
+                    table.insert((*topic as u8, *partition), (range.start, range.end)).map_err(damaged)?;
+                }
             }
-        }
-        // redb's default durability: synced to the device before `commit` returns.
-        transaction.commit().map_err(damaged)?;
-        self.bounds.write().unwrap_or_else(PoisonError::into_inner).extend(bounds);
-        self.changed.send_replace(());
-        Ok(result)
+            // redb's default durability: synced to the device before `commit` returns.
+            transaction.commit().map_err(damaged)?;
+            self.bounds.write().unwrap_or_else(PoisonError::into_inner).extend(bounds);
+            self.changed.send_replace(());
+            Ok(result)
+        })
     }
+}
+
+fn open_database(path: &Path, is_start: bool) -> Result<(Database, Bounds), LogError> {
+    let database = Database::builder().set_cache_size(CACHE).create(path).map_err(damaged)?;
+    let transaction = database.begin_write().map_err(damaged)?;
+    if is_start {
+        drop_tombstones(&transaction)?;
+    }
+    let bounds = read_bounds(&transaction)?;
+    transaction.open_table(COMMITS).map_err(damaged)?;
+    transaction.commit().map_err(damaged)?;
+    Ok((database, bounds))
+}
+
+fn read(database: &Database, topic: Topic, partition: u32, from: Offset, bytes: usize) -> Result<Vec<Entry>, LogError> {
+    let transaction = database.begin_read().map_err(damaged)?;
+    let table = transaction.open_table(RECORDS).map_err(damaged)?;
+    let first = (topic as u8, partition, from, 0);
+    let last = (topic as u8, partition, u64::MAX, u32::MAX);
+    let mut entries = Vec::new();
+    let mut size = 0;
+    let mut assembling: Option<Assembler> = None;
+    for row in table.range(first..=last).map_err(damaged)? {
+        let (key, value) = row.map_err(damaged)?;
+        let (_, _, offset, index) = key.value();
+        let assembler = match assembling.take() {
+            Some(mut assembler) => {
+                assembler.add(value.value());
+                assembler
+            }
+            None if index == 0 => Assembler::begin(value.value())?,
+            None => return Err(LogError::Damaged(format!("{topic} {partition}@{offset} has no head"))),
+        };
+        if !assembler.is_complete() {
+            assembling = Some(assembler);
+            continue;
+        }
+        size += assembler.len();
+        entries.push(Entry { partition, offset, record: assembler.finish() });
+        if size >= bytes {
+            break;
+        }
+    }
+    Ok(entries)
 }
 
 /// One transaction.
 pub struct Batch<'t> {
     file: &'t LogFile,
     transaction: &'t WriteTransaction,
-    bounds: HashMap<(Topic, u32), Range<Offset>>,
+    bounds: Bounds,
 }
 
 impl Batch<'_> {
@@ -192,7 +239,7 @@ fn drop_tombstones(transaction: &WriteTransaction) -> Result<(), LogError> {
     Ok(())
 }
 
-fn read_bounds(transaction: &WriteTransaction) -> Result<HashMap<(Topic, u32), Range<Offset>>, LogError> {
+fn read_bounds(transaction: &WriteTransaction) -> Result<Bounds, LogError> {
     let table = transaction.open_table(BOUNDS).map_err(damaged)?;
     let mut bounds = HashMap::new();
     for row in table.iter().map_err(damaged)? {
@@ -208,6 +255,7 @@ fn read_bounds(transaction: &WriteTransaction) -> Result<HashMap<(Topic, u32), R
 pub(super) fn damaged(error: impl Into<redb::Error>) -> LogError {
     match error.into() {
         redb::Error::Io(error) => LogError::Unavailable(error.to_string()),
+        redb::Error::PreviousIo => LogError::Unavailable("the file failed before".into()),
         redb::Error::DatabaseAlreadyOpen => LogError::Unavailable("the log's file is open in another process".into()),
         error => LogError::Damaged(error.to_string()),
     }
