@@ -1,7 +1,10 @@
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
-use caselock_domain::retention::{self, RetentionError};
+use anyhow::{Context, bail, ensure};
+use caselock_domain::{
+    receipt::ReceiptSigner,
+    retention::{self, RetentionError},
+};
 use jiff::{SignedDuration, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +33,22 @@ impl Default for ArchiverConfig {
             keep_facts_days: 30,
             retention: RetentionConfig::default(),
         }
+    }
+}
+
+impl ArchiverConfig {
+    /// Checks the periods, and that receipts can be signed.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.abandon_after_days > 0, "archiver.abandon_after_days: expected at least 1");
+        self.retention.floor()?;
+        self.signer().map(drop)
+    }
+
+    /// The key receipts are signed with.
+    pub fn signer(&self) -> anyhow::Result<ReceiptSigner> {
+        let pem = std::fs::read_to_string(&self.signing_key)
+            .with_context(|| format!("read archiver.signing_key {}", self.signing_key.display()))?;
+        ReceiptSigner::from_pem(&pem).context("archiver.signing_key")
     }
 }
 

@@ -3,6 +3,7 @@
 //! It drives every recording of the partitions it owns from their facts. Each step can be repeated from the facts, by this
 //! process or the next, with the same result; [`plan`] says which step is next.
 
+mod clock_check;
 mod config;
 mod metrics;
 mod partition;

@@ -32,7 +32,7 @@ struct Config {
     telemetry: TelemetryConfig,
 }
 
-caselock_runtime::common_config!(Config);
+caselock_runtime::common_config!(Config; archiver, kafka);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

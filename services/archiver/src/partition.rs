@@ -16,6 +16,7 @@ use caselock_domain::{
     state::{Phase, RecordingFacts},
 };
 use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
+use caselock_runtime::trace::{self, TRACEPARENT};
 use jiff::SignedDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -23,6 +24,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
 
 use crate::{
     plan::{self, Circumstances, Step},
@@ -304,10 +306,13 @@ impl Partition {
                 Place::Store { key, segment_size, multipart_id } => {
                     driven.uploading.insert(segment.segment.index);
                     let worker = self.setup.worker.clone();
-                    self.tasks.spawn(async move {
+                    let span = info_span!("part", recording = %id, index = segment.segment.index);
+                    trace::continue_from(&span, segment.entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
+                    let store = async move {
                         let result = worker.store_part(&segment, &key, segment_size, &multipart_id).await;
                         Done::Part(id, segment, result)
-                    });
+                    };
+                    self.tasks.spawn(store.instrument(span));
                 }
             }
         }
@@ -334,7 +339,9 @@ impl Partition {
         }
         driven.busy = true;
         let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone() });
-        self.tasks.spawn(async move { Done::Step(id, generation, worker.run(step, &job).await) });
+        let span = info_span!("step", recording = %id, generation, step = ?step);
+        let run = async move { Done::Step(id, generation, worker.run(step, &job).await) };
+        self.tasks.spawn(run.instrument(span));
     }
 
     fn done(&mut self, done: Done) {

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use caselock_domain::{fact::Nonce, footage::SegmentRef, receipt::ReceiptSigner, shape::LARGE_SEGMENT, time::Clock};
-use caselock_log::{Assignment, Control, Delivered, Followed, Log, LogError, Member, Topic};
+use caselock_domain::{fact::Nonce, footage::SegmentRef, shape::LARGE_SEGMENT, time::Clock};
+use caselock_log::{Assignment, Control, Delivered, Followed, Log, LogError, Member, Topic, check_partition};
 use caselock_runtime::health::Health;
 use caselock_store::{Store, probe};
 use jiff::SignedDuration;
@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock_check::ClockCheck,
     config::ArchiverConfig,
     metrics::ArchiverMetrics,
     partition::{self, Input, Setup},
@@ -60,9 +61,7 @@ impl Archiver {
 pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::Result<Archiver> {
     let ArchiverContext { log, store, clock, nonce, health, stop } = context;
     let floor = config.retention.floor()?;
-    let pem = std::fs::read_to_string(&config.signing_key)
-        .with_context(|| format!("read archiver.signing_key {}", config.signing_key.display()))?;
-    let signer = ReceiptSigner::from_pem(&pem).context("archiver.signing_key")?;
+    let signer = config.signer()?;
     for topic in Topic::ALL {
         log.check(topic).await.with_context(|| format!("check {topic}"))?;
     }
@@ -70,15 +69,27 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
         bail!("footage and uploads have different partition counts: they must agree");
     }
     probe::probe(&*store, clock(), &hex::encode(nonce())).await.context("check the store")?;
+    let abandon_after = SignedDuration::from_hours(24 * i64::from(config.abandon_after_days));
+    if let Some(kept) = store.unfinished_uploads_kept().await.context("ask for the store's lifecycle rules")?
+        && kept <= abandon_after
+    {
+        let days = kept.as_hours() / 24;
+        bail!(
+            "the store drops unfinished uploads after {days} days: set archiver.abandon_after_days below that, or the \
+             bucket's AbortIncompleteMultipartUpload above it"
+        );
+    }
     tracing::info!(key_id = signer.key_id(), period = floor.period(), "the store keeps its word");
 
     health.expect("archiver-group");
-    let worker = Worker { log, store, signer, clock, nonce, floor, metrics: ArchiverMetrics::new() };
+    let clock_check = ClockCheck::new(health.clone());
+    let worker = Worker { log, store, signer, clock, clock_check, nonce, floor, metrics: ArchiverMetrics::new() };
     let service = Service {
         worker: Arc::new(worker),
         // At the least, the largest segment fits.
         window: Arc::new(Semaphore::new((config.window as usize / PAGE).max(LARGE_SEGMENT as usize / PAGE))),
-        days: (config.abandon_after_days, config.keep_facts_days),
+        abandon_after,
+        keep_facts: SignedDuration::from_hours(24 * i64::from(config.keep_facts_days)),
         health,
         stop,
     };
@@ -88,7 +99,8 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
 struct Service {
     worker: Arc<Worker>,
     window: Arc<Semaphore>,
-    days: (u32, u32),
+    abandon_after: SignedDuration,
+    keep_facts: SignedDuration,
     health: Health,
     stop: CancellationToken,
 }
@@ -170,7 +182,6 @@ impl Service {
         let mut owned = Owned { epoch, inputs: HashMap::new(), tasks: JoinSet::new(), stop: stop.clone() };
         for (number, position) in partitions {
             let (sender, inputs) = mpsc::channel(INPUTS);
-            let days = |days: u32| SignedDuration::from_hours(24 * i64::from(days));
             let setup = Setup {
                 number,
                 epoch,
@@ -178,8 +189,8 @@ impl Service {
                 group: GROUP,
                 worker: self.worker.clone(),
                 commits: member.commits.clone(),
-                abandon_after: days(self.days.0),
-                keep_facts: days(self.days.1),
+                abandon_after: self.abandon_after,
+                keep_facts: self.keep_facts,
             };
             owned.tasks.spawn(partition::drive(setup, inputs, stop.clone()));
             owned.inputs.insert(number, sender);
@@ -232,7 +243,14 @@ async fn feed_facts(log: Arc<dyn Log>, inputs: HashMap<u32, mpsc::Sender<Input>>
         let failed = match log.follow(Topic::Uploads, from).await {
             Ok(mut follower) => loop {
                 let (number, position, input) = match follower.recv().await {
-                    Some(Ok(Followed::Entry(entry))) => (entry.partition, entry.offset + 1, Input::Fact(entry)),
+                    Some(Ok(Followed::Entry(entry))) => {
+                        if let Err(error) = check_partition(&*log, &entry) {
+                            // Nothing may be decided on facts that are spread otherwise. The task's end ends the work.
+                            tracing::error!(%error, "the archiver can't work");
+                            return;
+                        }
+                        (entry.partition, entry.offset + 1, Input::Fact(entry))
+                    }
                     Some(Ok(Followed::End { partition, position })) => (partition, position, Input::End(position)),
                     Some(Err(error)) => break error,
                     None => break LogError::Unavailable("the follower ended".into()),

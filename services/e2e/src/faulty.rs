@@ -12,9 +12,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use caselock_domain::time::Timestamp;
+
 use caselock_log::{Follower, Log, LogError, Member, Offset, Record, Topic};
 use caselock_store::{Crc64Nvme, Lock, NewObject, Part, Result, Store, Version};
 use futures::stream::BoxStream;
+use jiff::SignedDuration;
 use tokio::sync::watch;
 
 /// Where death comes.
@@ -195,6 +197,10 @@ impl Store for FaultyStore {
 
     async fn delete_version(&self, key: &str, version: &str, bypass: bool) -> Result<()> {
         self.inner.delete_version(key, version, bypass).await
+    }
+
+    async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
+        self.inner.unfinished_uploads_kept().await
     }
 
     async fn now(&self) -> Result<Timestamp> {

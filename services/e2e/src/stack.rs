@@ -145,10 +145,10 @@ impl Stack {
     /// Starts a program beside those of the stack, with further settings.
     pub fn spawn(&self, service: &'static str, admin: u16, settings: &[(&str, String)]) -> Program {
         let sections: &[&str] = match service {
-            "gateway" => &["gateway", "kafka"],
-            "archiver" => &["archiver", "kafka", "s3"],
-            "media" => &["media", "kafka", "s3"],
-            _ => &["gateway", "archiver", "media", "standalone"],
+            "gateway" => &["gateway", "kafka", "telemetry"],
+            "archiver" => &["archiver", "kafka", "s3", "telemetry"],
+            "media" => &["media", "kafka", "s3", "telemetry"],
+            _ => &["gateway", "archiver", "media", "standalone", "telemetry"],
         };
         let belongs = |(key, _): &&(String, String)| sections.iter().any(|s| key.starts_with(&format!("{s}.")));
         let mut config: Vec<_> = self.config.iter().filter(belongs).cloned().collect();

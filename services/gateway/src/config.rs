@@ -1,6 +1,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::ensure;
+use caselock_domain::shape::LARGE_SEGMENT;
 use serde::{Deserialize, Serialize};
+
+use crate::server::Door;
 
 /// The gateway's settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +49,29 @@ impl Default for GatewayConfig {
             chunk_timeout_seconds: 120,
             reflection: false,
         }
+    }
+}
+
+impl GatewayConfig {
+    /// Checks that the values fit together, and that the certificates can be used.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let least = u64::from(LARGE_SEGMENT);
+        ensure!(self.memory_budget >= least, "gateway.memory_budget: expected at least {least}, one segment");
+        ensure!(
+            (1..=100).contains(&self.bureau_share_percent),
+            "gateway.bureau_share_percent: expected 1 to 100, not {}",
+            self.bureau_share_percent
+        );
+        let seconds = [
+            ("stream_life_seconds", self.stream_life_seconds),
+            ("chunk_timeout_seconds", self.chunk_timeout_seconds),
+            ("connections", self.connections.into()),
+            ("open_uploads_per_bureau", self.open_uploads_per_bureau),
+        ];
+        for (name, value) in seconds {
+            ensure!(value > 0, "gateway.{name}: expected at least 1");
+        }
+        Door::new(self).map(drop)
     }
 }
 

@@ -30,7 +30,7 @@ struct Config {
     telemetry: TelemetryConfig,
 }
 
-caselock_runtime::common_config!(Config);
+caselock_runtime::common_config!(Config; gateway, kafka);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

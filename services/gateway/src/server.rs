@@ -141,13 +141,14 @@ async fn report_health(reporter: tonic_health::server::HealthReporter, health: H
 
 /// How connections come in.
 #[derive(Clone)]
-enum Door {
+pub enum Door {
     Tls(TlsAcceptor),
     Plaintext(BureauId),
 }
 
 impl Door {
-    fn new(config: &GatewayConfig) -> anyhow::Result<Self> {
+    /// The door that the settings ask for; an error where they contradict each other or their certificates can't be used.
+    pub fn new(config: &GatewayConfig) -> anyhow::Result<Self> {
         match (&config.tls, &config.plaintext_bureau) {
             (Some(tls), None) => Ok(Self::Tls(TlsAcceptor::from(tls::server_config(tls)?))),
             (None, Some(bureau)) if config.listen.ip().is_loopback() => {

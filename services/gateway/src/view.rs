@@ -13,7 +13,7 @@ use caselock_domain::{
     reason::Reason,
     state::{Phase, RecordingFacts},
 };
-use caselock_log::{Entry, Followed, Log, LogError, Offset, Topic, append_fact};
+use caselock_log::{Entry, Followed, Log, LogError, Offset, Topic, append_fact, check_partition};
 use caselock_runtime::health::Health;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,7 @@ impl View {
             let from = (0..).zip(self.positions.borrow().iter().copied()).collect();
             if let Err(error) = self.follow_from(from, &health).await {
                 tracing::warn!(%error, "following uploads failed; trying again");
+                health.down("uploads-view", error);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -82,7 +83,10 @@ impl View {
         let mut follower = self.log.follow(Topic::Uploads, from).await?;
         while let Some(followed) = follower.recv().await {
             match followed? {
-                Followed::Entry(entry) => self.apply(entry),
+                Followed::Entry(entry) => {
+                    check_partition(&*self.log, &entry)?;
+                    self.apply(entry);
+                }
                 Followed::End { partition, position } => {
                     self.advance(partition, position);
                     unread.retain(|p| *p != partition);

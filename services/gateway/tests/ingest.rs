@@ -426,7 +426,22 @@ async fn draining_lets_open_streams_end_and_takes_no_more() {
     }
     let first = answers.message().await.unwrap().unwrap().outcome;
     assert!(matches!(first, Some(Outcome::Accepted(_))));
+    // What is asked on a connection that is still there gets a reason, and a time.
+    let mut late = door.client.clone();
+    let asking = tokio::spawn(async move {
+        loop {
+            match late.get_upload(proto::GetUploadRequest { recording_id: "x".into() }).await {
+                Err(status) if status.code() == Code::Unavailable => return status,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    });
     door.stop.cancel();
+    let refused = asking.await.unwrap();
+    if let Some(info) = refused.get_error_details().error_info() {
+        assert_eq!(info.reason, "DRAINING");
+        assert!(refused.get_error_details().retry_info().is_some());
+    }
     // The stream ends cleanly: the client opens the next one, elsewhere.
     assert_eq!(answers.message().await.unwrap(), None);
     tokio::time::timeout(Duration::from_secs(30), door.gateway.stopped()).await.unwrap().unwrap();

@@ -5,13 +5,18 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::Context;
 use caselock_domain::time::Clock;
 use caselock_log::{Control, Entry, Head, Log, LogError, Member, Topic};
-use caselock_runtime::{health::Health, retry::until_done};
+use caselock_runtime::{
+    health::Health,
+    retry::until_done,
+    trace::{self, TRACEPARENT},
+};
 use caselock_store::Store;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
 
 use crate::{config::MediaConfig, error::JobError, job::Jobs};
 
@@ -129,7 +134,9 @@ impl Service {
         let Some(head) = owned.heads.get_mut(&entry.partition) else { return };
         head.begin(entry.offset);
         let jobs = self.jobs.clone();
-        owned.tasks.spawn(async move {
+        let span = info_span!("media-job", key = %String::from_utf8_lossy(&entry.record.key));
+        trace::continue_from(&span, entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
+        let work = async move {
             let mut attempt = 0;
             let run = || {
                 attempt += 1;
@@ -138,7 +145,8 @@ impl Service {
             let done = until_done("media-job", JobError::is_retryable, run).await;
             drop(permit);
             (entry.partition, entry.offset, done)
-        });
+        };
+        owned.tasks.spawn(work.instrument(span));
     }
 
     async fn done(

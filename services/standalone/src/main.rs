@@ -61,7 +61,7 @@ impl Default for StandaloneConfig {
     }
 }
 
-caselock_runtime::common_config!(Config);
+caselock_runtime::common_config!(Config; gateway, archiver);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

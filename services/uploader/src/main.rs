@@ -26,6 +26,8 @@ use args::{Arguments, Command};
 const STORED: u8 = 0;
 /// A fault of this program or machine.
 const INTERNAL: u8 = 1;
+/// The command was given what it can't use.
+const USAGE: u8 = 2;
 /// Something was held back or refused: it needs a person.
 const HELD: u8 = 3;
 /// Something failed for a reason that passes: run the same command again.
@@ -49,9 +51,18 @@ async fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("caselock: {error:#}");
-            ExitCode::from(INTERNAL)
+            ExitCode::from(if error.is::<Usage>() { USAGE } else { INTERNAL })
         }
     }
+}
+
+/// What the person who called the command can mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct Usage(anyhow::Error);
+
+fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    Usage(error.into()).into()
 }
 
 /// `--lang` of the command line, read before everything else.

@@ -6,7 +6,7 @@ use anyhow::Context;
 use caselock_client::Footage;
 use caselock_domain::receipt::{Envelope, KeyRing, Receipt};
 
-use crate::{HELD, STORED, args, journal::Journal, text::say};
+use crate::{HELD, STORED, args, journal::Journal, text::say, usage};
 
 /// Lists the journal.
 pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
@@ -27,7 +27,7 @@ pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
 /// Checks receipts.
 pub async fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
     let args::Receipt::Verify(arguments) = command;
-    let keys = key_ring(&arguments.receipt_keys)?;
+    let keys = key_ring(&arguments.receipt_keys).map_err(usage)?;
     let mut code = STORED;
     for path in &arguments.receipts {
         let file = path.display().to_string();

@@ -22,6 +22,7 @@ use crate::{
     show::{Event, Show, name},
     template::Templates,
     text::say,
+    usage,
 };
 
 /// A file that may be sent.
@@ -108,7 +109,7 @@ impl Session {
             tokio::spawn(timetable.clone().apply(throttle.clone()));
         }
         Ok(Self {
-            client: client(&arguments.connection)?,
+            client: client(&arguments.connection).map_err(usage)?,
             journal: Journal::open(&journal_dir)?,
             show,
             throttle,

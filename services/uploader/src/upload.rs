@@ -11,13 +11,13 @@ use crate::{
     session::{Outcome, Planned, Session, Sources, tell},
     show::{Event, Show},
     text::say,
-    walk,
+    usage, walk,
 };
 
 /// Uploads files and folders.
 pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
-    let sources = Sources::new(&arguments.session)?;
-    let mut files = walk::files(&arguments.paths)?;
+    let sources = Sources::new(&arguments.session).map_err(usage)?;
+    let mut files = walk::files(&arguments.paths).map_err(usage)?;
     let own = arguments.session.manifest.as_ref().and_then(|path| path.canonicalize().ok());
     files.retain(|file| Some(file) != own.as_ref());
 

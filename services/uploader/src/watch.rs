@@ -1,7 +1,7 @@
 //! `caselock watch`: a docking PC's folder, for good.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -97,7 +97,8 @@ impl Watch {
             Err(error) => return tracing::warn!(%error, "can't look through the folder"),
         };
         let now = Instant::now();
-        self.seen.retain(|path, _| files.contains(path));
+        let there: HashSet<_> = files.iter().collect();
+        self.seen.retain(|path, _| there.contains(path));
         let mut settled = Vec::new();
         for path in files {
             let Ok(stamp) = Stamp::of(&path) else { continue };

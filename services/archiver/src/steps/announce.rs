@@ -11,6 +11,7 @@ use caselock_proto::{
     events::v1::{RecordingAbandoned, RecordingResendNeeded, RecordingStored},
     log::v1::MediaJob,
 };
+use caselock_runtime::trace::{self, TRACEPARENT};
 
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
@@ -42,7 +43,10 @@ impl Worker {
             version: receipt.version,
         };
         let partition = partition::of(job.id, self.log.partitions(Topic::MediaJobs));
-        let record = Record::new(job.id.to_string(), event::media_job(&media_job)).header("cl-schema", "1");
+        let mut record = Record::new(job.id.to_string(), event::media_job(&media_job)).header("cl-schema", "1");
+        if let Some(traceparent) = trace::traceparent() {
+            record = record.header(TRACEPARENT, traceparent);
+        }
         self.log.append(Topic::MediaJobs, partition, record).await?;
         let outcome = self.tidy(job, job.generation(), now.finished_work()).await?;
         self.metrics.stored.add(1, &[]);

@@ -42,6 +42,8 @@ impl Worker {
     /// Begins a multipart upload and records the claim to it.
     pub(super) async fn begin(&self, job: &Job, key: &str) -> Result<Outcome, WorkError> {
         let opened = job.opened()?;
+        // Some stores keep the date that is given here.
+        self.clock_check.pass(&*self.store, &self.clock).await?;
         let new = NewObject {
             content_type: opened.metadata.content_type.clone(),
             part_size: opened.shape.segment_size,

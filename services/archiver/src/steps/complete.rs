@@ -49,6 +49,7 @@ impl Worker {
             .collect();
         let crc = Crc64Nvme::of_parts(parts.iter().map(|part| (part.crc, part.length)));
         let key = object_key::original(&opened.bureau, job.id, job.generation());
+        self.clock_check.pass(&*self.store, &self.clock).await?;
         let version = match self.store.complete(&key, claim, &parts).await {
             Ok(version) => version,
             Err(error) => match self.look(&key, size, crc).await? {

@@ -23,6 +23,7 @@ use caselock_store::Store;
 use jiff::Timestamp;
 
 use crate::{
+    clock_check::ClockCheck,
     config::Floor,
     metrics::ArchiverMetrics,
     plan::Step,
@@ -37,6 +38,7 @@ pub struct Worker {
     pub store: Arc<dyn Store>,
     pub signer: ReceiptSigner,
     pub clock: Clock,
+    pub clock_check: ClockCheck,
     pub nonce: fn() -> Nonce,
     pub floor: Floor,
     pub metrics: ArchiverMetrics,

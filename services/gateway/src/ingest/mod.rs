@@ -11,15 +11,18 @@ use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
     fact::{Fact, FactKey, Nonce, Subject},
-    id::RecordingId,
+    id::{BureauId, RecordingId},
+    reason::Reason,
     state::Phase,
     time::Clock,
 };
 use caselock_log::Log;
 use caselock_proto::v1::{self as proto, ingest_service_server::IngestService};
+use caselock_runtime::trace::{self, TRACEPARENT};
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument, Span, info_span};
 
 use crate::{
     admission::Admission, config::GatewayConfig, identity, metrics::GatewayMetrics, refusal::Refusal, view::View,
@@ -45,9 +48,27 @@ impl Ingest {
         refusal.into()
     }
 
+    /// The bureau a call comes from, unless the gateway drains.
+    fn caller<T>(&self, request: &Request<T>) -> Result<BureauId, Refusal> {
+        if self.drain.is_cancelled() {
+            return Err(Refusal::new(
+                Reason::Draining,
+                "this gateway is stopping: use another, or this one again later",
+            ));
+        }
+        identity::bureau(request)
+    }
+
     fn stream_life(&self) -> Duration {
         Duration::from_secs(self.config.stream_life_seconds)
     }
+}
+
+/// The span of a call, a child of the caller's where that names its own.
+fn span<T>(call: &'static str, request: &Request<T>) -> Span {
+    let span = info_span!("call", otel.name = call);
+    trace::continue_from(&span, request.metadata().get(TRACEPARENT).map(|value| value.as_bytes()));
+    span
 }
 
 fn recording_id(text: &str) -> Result<RecordingId, Refusal> {
@@ -64,11 +85,12 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl IngestService for IngestServer {
     async fn open_upload(&self, request: Request<proto::OpenUploadRequest>) -> Answer<proto::OpenUploadResponse> {
+        let span = span("OpenUpload", &request);
         let opened = async {
-            let bureau = identity::bureau(&request)?;
+            let bureau = self.0.caller(&request)?;
             self.0.open(bureau, request.into_inner()).await
         };
-        opened.await.map(Response::new).map_err(|r| self.0.refuse(r))
+        opened.instrument(span).await.map(Response::new).map_err(|r| self.0.refuse(r))
     }
 
     type WriteSegmentsStream = BoxStream<'static, Result<proto::WriteSegmentsResponse, Status>>;
@@ -77,13 +99,15 @@ impl IngestService for IngestServer {
         &self,
         request: Request<Streaming<proto::WriteSegmentsRequest>>,
     ) -> Answer<Self::WriteSegmentsStream> {
-        let bureau = identity::bureau(&request).map_err(|r| self.0.refuse(r))?;
-        Ok(Response::new(write::serve(self.0.clone(), bureau, request.into_inner())))
+        let bureau = self.0.caller(&request).map_err(|r| self.0.refuse(r))?;
+        let span = span("WriteSegments", &request);
+        Ok(Response::new(write::serve(self.0.clone(), bureau, request.into_inner(), span)))
     }
 
     async fn get_upload(&self, request: Request<proto::GetUploadRequest>) -> Answer<proto::GetUploadResponse> {
+        let span = span("GetUpload", &request);
         let got = async {
-            let bureau = identity::bureau(&request)?;
+            let bureau = self.0.caller(&request)?;
             let id = recording_id(&request.get_ref().recording_id)?;
             // Any gateway may have acknowledged a segment a moment ago: none of them may be missed.
             self.0.view.catch_up(id).await?;
@@ -93,29 +117,31 @@ impl IngestService for IngestServer {
             });
             found.ok_or_else(Refusal::not_found)
         };
-        got.await.map(Response::new).map_err(|r| self.0.refuse(r))
+        got.instrument(span).await.map(Response::new).map_err(|r| self.0.refuse(r))
     }
 
     async fn seal_upload(&self, request: Request<proto::SealUploadRequest>) -> Answer<proto::SealUploadResponse> {
+        let span = span("SealUpload", &request);
         let sealed = async {
-            let bureau = identity::bureau(&request)?;
+            let bureau = self.0.caller(&request)?;
             self.0.seal(bureau, request.into_inner()).await
         };
         let response = |recording| Response::new(proto::SealUploadResponse { recording: Some(recording) });
-        sealed.await.map(response).map_err(|r| self.0.refuse(r))
+        sealed.instrument(span).await.map(response).map_err(|r| self.0.refuse(r))
     }
 
     async fn abandon_upload(
         &self,
         request: Request<proto::AbandonUploadRequest>,
     ) -> Answer<proto::AbandonUploadResponse> {
+        let span = span("AbandonUpload", &request);
         let abandoned = async {
-            let bureau = identity::bureau(&request)?;
+            let bureau = self.0.caller(&request)?;
             let id = recording_id(&request.get_ref().recording_id)?;
             self.0.abandon(bureau, id).await
         };
         let response = |recording| Response::new(proto::AbandonUploadResponse { recording: Some(recording) });
-        abandoned.await.map(response).map_err(|r| self.0.refuse(r))
+        abandoned.instrument(span).await.map(response).map_err(|r| self.0.refuse(r))
     }
 
     type WatchRecordingsStream = BoxStream<'static, Result<proto::WatchRecordingsResponse, Status>>;
@@ -124,7 +150,7 @@ impl IngestService for IngestServer {
         &self,
         request: Request<proto::WatchRecordingsRequest>,
     ) -> Answer<Self::WatchRecordingsStream> {
-        let bureau = identity::bureau(&request).map_err(|r| self.0.refuse(r))?;
+        let bureau = self.0.caller(&request).map_err(|r| self.0.refuse(r))?;
         let watched = watch::serve(self.0.clone(), bureau, &request.get_ref().recording_ids);
         watched.map(Response::new).map_err(|r| self.0.refuse(r))
     }
@@ -132,11 +158,7 @@ impl IngestService for IngestServer {
 
 impl Ingest {
     /// Asks for an upload to be given up. What is sealed is not: it will be stored.
-    async fn abandon(
-        &self,
-        bureau: caselock_domain::id::BureauId,
-        id: RecordingId,
-    ) -> Result<proto::Recording, Refusal> {
+    async fn abandon(&self, bureau: BureauId, id: RecordingId) -> Result<proto::Recording, Refusal> {
         self.view.catch_up(id).await?;
         let (phase, generation) =
             self.view.look(&bureau, id, |facts| (facts.phase(), facts.current())).ok_or_else(Refusal::not_found)?;

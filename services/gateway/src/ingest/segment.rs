@@ -12,6 +12,7 @@ use caselock_domain::{
 };
 use caselock_log::{Record, Topic};
 use caselock_proto::v1 as proto;
+use caselock_runtime::trace::{self, TRACEPARENT};
 
 use super::{Ingest, answer, recording_id};
 use crate::refusal::Refusal;
@@ -94,8 +95,11 @@ impl Ingest {
         let Whole { segment, bytes, digest } = whole;
         let partition = self.view.partition(segment.recording);
         let length = bytes.len() as u32;
-        let record =
+        let mut record =
             Record { key: segment.recording.to_string().into(), headers: segment.headers(), payload: Some(bytes) };
+        if let Some(traceparent) = trace::traceparent() {
+            record = record.header(TRACEPARENT, traceparent);
+        }
         let footage_offset = self.log.append(Topic::Footage, partition, record).await?;
         let key = FactKey {
             recording: segment.recording,

@@ -11,6 +11,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use tracing::{Instrument, Span, info_span};
 
 use super::{
     Ingest,
@@ -28,17 +29,19 @@ pub fn serve(
     ingest: Arc<Ingest>,
     bureau: BureauId,
     requests: Streaming<proto::WriteSegmentsRequest>,
+    span: Span,
 ) -> BoxStream<'static, Result<proto::WriteSegmentsResponse, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS);
     let ends = Instant::now() + ingest.stream_life();
     let stream = SegmentStream { ingest, bureau, requests, answers, ends };
-    tokio::spawn(async move {
+    let run = async move {
         let answers = stream.answers.clone();
         if let Err(status) = stream.run().await {
             // A client that has gone needs no answer.
             let _ = answers.send(Err(status)).await;
         }
-    });
+    };
+    tokio::spawn(run.instrument(span));
     ReceiverStream::new(receiver).boxed()
 }
 
@@ -112,7 +115,8 @@ impl SegmentStream {
                     // The answer's place is kept first: a client that does not read its answers sends no more either.
                     let answers = self.answers.clone().reserve_owned().await;
                     let answers = answers.map_err(|_| Status::cancelled("the client has gone"))?;
-                    tokio::spawn(async move {
+                    let span = info_span!("segment", recording = %segment.recording, index = segment.index);
+                    let store = async move {
                         let answer = match ingest.store(whole).await {
                             Ok(()) => accepted(&segment),
                             Err(refusal) => {
@@ -125,7 +129,8 @@ impl SegmentStream {
                         drop(memory);
                         // The client may be gone; it will ask GetUpload.
                         answers.send(Ok(answer));
-                    });
+                    };
+                    tokio::spawn(store.instrument(span));
                     return Ok(());
                 }
             }

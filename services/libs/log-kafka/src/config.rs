@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use caselock_log::Topic;
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, error::KafkaError};
 use serde::{Deserialize, Serialize};
 
 /// How to reach the brokers.
@@ -16,8 +16,36 @@ pub struct KafkaConfig {
     pub single_node: bool,
     /// Milliseconds after which a member that is not heard of loses its partitions.
     pub session_timeout_ms: u32,
-    /// Further properties of librdkafka: TLS, SASL.
-    pub properties: BTreeMap<String, String>,
+    /// Further properties of librdkafka: TLS, SASL. Their dots may be written as underscores, so that the environment can
+    /// hold them: CASELOCK__KAFKA__PROPERTIES__SECURITY_PROTOCOL.
+    pub properties: BTreeMap<String, Property>,
+}
+
+/// A property that librdkafka does not know, or whose value it does not take.
+#[derive(Debug, thiserror::Error)]
+#[error("kafka.properties: {0}")]
+pub struct PropertyError(KafkaError);
+
+/// A property's value, however it was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Property {
+    /// true or false.
+    Switch(bool),
+    /// A whole number.
+    Number(i64),
+    /// Anything else.
+    Text(String),
+}
+
+impl std::fmt::Display for Property {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Switch(value) => value.fmt(f),
+            Self::Number(value) => value.fmt(f),
+            Self::Text(value) => value.fmt(f),
+        }
+    }
 }
 
 impl Default for KafkaConfig {
@@ -33,6 +61,11 @@ impl Default for KafkaConfig {
 }
 
 impl KafkaConfig {
+    /// Checks what can be checked without a broker: the properties' names and values.
+    pub fn check(&self) -> Result<(), PropertyError> {
+        self.consumer().create_native_config().map(drop).map_err(PropertyError)
+    }
+
     /// The topic's name on this cluster.
     pub fn topic(&self, topic: Topic) -> String {
         format!("{}{}", self.topic_prefix, topic.name())
@@ -54,7 +87,8 @@ impl KafkaConfig {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.keepalive.enable", "true");
         for (name, value) in &self.properties {
-            config.set(name, value);
+            // None of librdkafka's own names has an underscore.
+            config.set(name.replace('_', "."), value.to_string());
         }
         config
     }

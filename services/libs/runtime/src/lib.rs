@@ -7,6 +7,7 @@ pub mod retry;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trace;
 
 /// The flags every service takes.
 #[derive(Debug, clap::Args)]

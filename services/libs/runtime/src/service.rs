@@ -27,6 +27,8 @@ pub trait Common {
     fn admin(&self) -> &AdminConfig;
     /// What is told, and to whom.
     fn telemetry(&self) -> &TelemetryConfig;
+    /// Checks what the types of the values leave open. The error names the key.
+    fn check(&self) -> anyhow::Result<()>;
 }
 
 /// Loads the configuration, starts telemetry and the admin port, does the work, and sends the last telemetry. With
@@ -37,6 +39,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let config: C = flags.load()?;
+    config.check()?;
     if flags.check_config {
         return Ok(());
     }
@@ -58,10 +61,10 @@ where
     worked
 }
 
-/// Implements [`Common`] for a configuration with the fields `admin` and `telemetry`.
+/// Implements [`Common`] for a configuration with the fields `admin` and `telemetry`, and sections that check themselves.
 #[macro_export]
 macro_rules! common_config {
-    ($config:ty) => {
+    ($config:ty; $($section:ident),*) => {
         impl $crate::service::Common for $config {
             fn admin(&self) -> &$crate::admin::AdminConfig {
                 &self.admin
@@ -69,6 +72,11 @@ macro_rules! common_config {
 
             fn telemetry(&self) -> &$crate::telemetry::TelemetryConfig {
                 &self.telemetry
+            }
+
+            fn check(&self) -> anyhow::Result<()> {
+                $(self.$section.check()?;)*
+                self.telemetry.check()
             }
         }
     };

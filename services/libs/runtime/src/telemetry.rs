@@ -26,6 +26,13 @@ impl Default for TelemetryConfig {
     }
 }
 
+impl TelemetryConfig {
+    /// Checks the filter.
+    pub fn check(&self) -> anyhow::Result<()> {
+        EnvFilter::try_new(&self.filter).map(drop).context("telemetry.filter")
+    }
+}
+
 /// The metrics, as Prometheus reads them.
 #[derive(Clone, Default)]
 pub struct Metrics(Registry);

@@ -4,25 +4,29 @@ use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeDeserializationInterceptorContextRef},
-    error::BoxError,
+    error::{BoxError, ProvideErrorMetadata},
     operation::head_object::HeadObjectOutput,
     primitives::{ByteStream, DateTime, DateTimeFormat},
     types::{
-        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ObjectLockLegalHold,
-        ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
+        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ExpirationStatus,
+        LifecycleRule, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
+        ObjectLockRetentionMode,
     },
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use caselock_store::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreError, Version};
 use futures::{StreamExt, stream::BoxStream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     S3Config,
     client::connect,
     error::{Call, convert},
 };
+
+/// What the keys of all footage begin with.
+const FOOTAGE: &str = "v1/";
 
 /// A bucket with versioning and object lock.
 pub struct S3Store {
@@ -270,6 +274,22 @@ impl Store for S3Store {
         Ok(())
     }
 
+    async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
+        let asked = self.client.get_bucket_lifecycle_configuration().bucket(&self.bucket).send().await;
+        match asked {
+            Ok(lifecycle) => Ok(shortest_abort(lifecycle.rules())),
+            Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Ok(None),
+            Err(error) => match convert(&self.bucket, Call::Plain, error) {
+                error if error.kind == ErrorKind::Unavailable => Err(error),
+                // Not every store knows lifecycles, and not every key may ask.
+                error => {
+                    tracing::warn!(%error, "the store does not say how long it keeps unfinished uploads");
+                    Ok(None)
+                }
+            },
+        }
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         let date = ReadDate::default();
         let asked = self.client.head_bucket().bucket(&self.bucket).customize().interceptor(date.clone()).send().await;
@@ -279,6 +299,17 @@ impl Store for S3Store {
         let at = parsed.and_then(|date| Timestamp::from_second(date.secs()).ok());
         at.ok_or_else(|| StoreError::new(ErrorKind::Invalid, &self.bucket, "the store's answer has no Date"))
     }
+}
+
+/// After what time the first rule that may concern footage aborts an unfinished upload.
+fn shortest_abort(rules: &[LifecycleRule]) -> Option<SignedDuration> {
+    let enabled = rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled);
+    let concerning = enabled.filter(|rule| {
+        let prefix = rule.filter().and_then(|filter| filter.prefix()).unwrap_or_default();
+        prefix.starts_with(FOOTAGE) || FOOTAGE.starts_with(prefix)
+    });
+    let days = concerning.filter_map(|rule| rule.abort_incomplete_multipart_upload()?.days_after_initiation());
+    days.min().map(|days| SignedDuration::from_hours(24 * i64::from(days)))
 }
 
 /// Notes the `Date` of an answer, which the SDK's outputs leave out.
@@ -299,5 +330,28 @@ impl Intercept for ReadDate {
         let date = context.response().headers().get("date").map(str::to_owned);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::types::{AbortIncompleteMultipartUpload, LifecycleRuleFilter};
+
+    use super::*;
+
+    fn rule(prefix: &str, days: i32, status: ExpirationStatus) -> LifecycleRule {
+        let abort = AbortIncompleteMultipartUpload::builder().days_after_initiation(days).build();
+        let filter = LifecycleRuleFilter::builder().prefix(prefix).build();
+        let rule = LifecycleRule::builder().filter(filter).status(status);
+        rule.abort_incomplete_multipart_upload(abort).build().unwrap()
+    }
+
+    #[test]
+    fn the_first_rule_that_concerns_footage_counts() {
+        use ExpirationStatus::{Disabled, Enabled};
+        assert_eq!(shortest_abort(&[]), None);
+        assert_eq!(shortest_abort(&[rule("logs/", 1, Enabled.clone()), rule("", 1, Disabled)]), None);
+        let rules = [rule("", 40, Enabled.clone()), rule("v1/demo/", 7, Enabled)];
+        assert_eq!(shortest_abort(&rules), Some(SignedDuration::from_hours(7 * 24)));
     }
 }

@@ -14,7 +14,7 @@ pub mod probe;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use crc::Crc64Nvme;
 pub use create::{Created, PART, create, create_from, ensure_locked, oldest_version, read_document};
@@ -77,6 +77,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Deletes a version for good. [`ErrorKind::Locked`] while it is locked or held, `bypass` or not.
     async fn delete_version(&self, key: &str, version: &str, bypass: bool) -> Result<()>;
+
+    /// How long the store keeps a multipart upload that is not completed, where that can be asked. `None` where it can't, or
+    /// where there is no limit.
+    async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>>;
 
     /// The store's clock.
     async fn now(&self) -> Result<Timestamp>;

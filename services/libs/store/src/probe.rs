@@ -32,7 +32,7 @@ pub enum ProbeError {
 /// Checks locks, holds, checksums and the clock on an object of the probe's own. `nonce` makes a fresh key for what must
 /// not exist yet.
 pub async fn probe(store: &dyn Store, now: Timestamp, nonce: &str) -> std::result::Result<(), ProbeError> {
-    clock(store, now).await?;
+    clocks_agree(store, now).await?;
     let key = object_key::probe("lock");
     let until = caselock_domain::time::whole_seconds(now + LOCK);
     let new = NewObject { content_type: "text/plain".into(), part_size: 0, lock_until: until };
@@ -79,7 +79,9 @@ async fn hold(store: &dyn Store, key: &str, version: &str) -> std::result::Resul
     Ok(())
 }
 
-async fn clock(store: &dyn Store, now: Timestamp) -> std::result::Result<(), ProbeError> {
+/// Checks that the store's clock and ours are at most 60 s apart: a lock's date counts from ours, and the store keeps it by
+/// its own.
+pub async fn clocks_agree(store: &dyn Store, now: Timestamp) -> std::result::Result<(), ProbeError> {
     let difference = store.now().await?.duration_since(now);
     if difference.abs() > CLOCK_TOLERANCE {
         let found = format!("the store's clock is {difference:#} away from ours");

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use caselock_domain::time::Clock;
 use futures::{StreamExt, stream::BoxStream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreError, Version};
 use disk::Disk;
@@ -159,6 +159,10 @@ impl Store for FsStore {
             disk.delete(&key)
         })
         .await
+    }
+
+    async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
+        Ok(None)
     }
 
     async fn now(&self) -> Result<Timestamp> {

@@ -1,0 +1,65 @@
+//! A trace goes with a segment from the gateway to the archiver, and reaches a collector.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Mutex};
+
+use caselock_e2e::{Footage, Kind, Stack, Uploader, wait_until};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::any_value::Value,
+    trace::v1::Span,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+/// What a collector was sent: the service, and its span.
+type Spans = Arc<Mutex<Vec<(String, Span)>>>;
+
+struct Collector(Spans);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        for resource in request.into_inner().resource_spans {
+            let attributes = resource.resource.unwrap_or_default().attributes;
+            let name = attributes.into_iter().find(|a| a.key == "service.name").and_then(|a| a.value?.value);
+            let Some(Value::StringValue(service)) = name else { continue };
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            self.0.lock().unwrap().extend(spans.map(|span| (service.clone(), span)));
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
+    let spans = Spans::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let collector = TraceServiceServer::new(Collector(spans.clone()));
+    tokio::spawn(Server::builder().add_service(collector).serve_with_incoming(TcpListenerStream::new(listener)));
+
+    let mut stack = Stack::start(Kind::Distributed, &[("telemetry.otlp_endpoint", &endpoint)]).await;
+    let footage = Footage::new().random("a", 1000);
+    Uploader::new(&stack).upload(footage.path(), &[]).expect_stored(1);
+    let of = |service: &str, name: &str| -> Vec<Span> {
+        let spans = spans.lock().unwrap();
+        spans.iter().filter(|(s, span)| s == service && span.name == name).map(|(_, span)| span.clone()).collect()
+    };
+    wait_until("the archiver's spans", 60, || !of("caselock-archiver", "part").is_empty());
+    wait_until("the gateway's spans", 60, || !of("caselock-gateway", "segment").is_empty());
+    let (sent, stored) = (of("caselock-gateway", "segment"), of("caselock-archiver", "part"));
+    assert_eq!((sent.len(), stored.len()), (1, 1));
+    assert_eq!((&sent[0].trace_id, &sent[0].span_id), (&stored[0].trace_id, &stored[0].parent_span_id));
+    wait_until("the last step", 60, || !of("caselock-media", "media-job").is_empty());
+    let job = &of("caselock-media", "media-job")[0];
+    let steps = of("caselock-archiver", "step");
+    assert!(steps.iter().any(|step| (&step.trace_id, &step.span_id) == (&job.trace_id, &job.parent_span_id)));
+    stack.stop();
+}
