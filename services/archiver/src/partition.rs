@@ -485,7 +485,7 @@ fn lost(driven: &Driven, head: Offset) -> Option<&'static str> {
         return None;
     }
     let now = driven.facts.now()?;
-    if now.completion().is_some() {
+    if now.completion().is_some() || now.backlog() == 0 {
         return None;
     }
     now.unstored().any(|(_, offset)| offset < head).then_some("FOOTAGE_LOST")

@@ -67,6 +67,24 @@ impl Footage {
         self
     }
 
+    /// Adds a photo that was taken with the camera upside down, and says so in its EXIF data.
+    pub fn turned_photo(self, name: &str) -> Self {
+        let this = self.ffmpeg(name, &["-f", "lavfi", "-i", "testsrc2=size=1200x900", "-frames:v", "1", "-f", "mjpeg"]);
+        let path = this.path().join(name);
+        let jpeg = fs::read(&path).unwrap();
+        // After the SOI marker: APP1 with a TIFF header and one entry, orientation 3.
+        let mut exif = b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0".to_vec();
+        exif.extend([0; 4]);
+        fs::write(&path, [&jpeg[..2], &exif, &jpeg[2..]].concat()).unwrap();
+        this
+    }
+
+    /// Adds a file of these bytes.
+    pub fn with(self, name: &str, bytes: &[u8]) -> Self {
+        fs::write(self.path().join(name), bytes).unwrap();
+        self
+    }
+
     /// The files, in order.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path()).collect();

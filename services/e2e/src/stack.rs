@@ -9,7 +9,7 @@ use std::{
 };
 
 use caselock_domain::{receipt::KeyRing, time::system_clock};
-use caselock_log::{Log, embedded::EmbeddedLog};
+use caselock_log::{Log, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
 use caselock_store::{Store, fs::FsStore};
 use caselock_store_s3::{S3Config, S3Store};
@@ -57,8 +57,22 @@ impl Stack {
         Self::prepare_on(kind, settings, &|name| std::env::var(name).ok()).await
     }
 
+    /// Prepares a distributed stack whose topics have further settings.
+    pub async fn prepare_topics(topics: &[(Topic, &str, &str)]) -> Self {
+        Self::prepare_with(Kind::Distributed, &[], &|name| std::env::var(name).ok(), topics).await
+    }
+
     /// As [`Stack::prepare`], on the servers that these variables name.
     pub async fn prepare_on(kind: Kind, settings: &[(&str, &str)], variables: &dyn Fn(&str) -> Option<String>) -> Self {
+        Self::prepare_with(kind, settings, variables, &[]).await
+    }
+
+    async fn prepare_with(
+        kind: Kind,
+        settings: &[(&str, &str)],
+        variables: &dyn Fn(&str) -> Option<String>,
+        topics: &[(Topic, &str, &str)],
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let made = Command::new(root().join("deploy/dev-ca.sh"))
             .args([&dir.path().join("ca"), Path::new("demo"), Path::new("other")])
@@ -81,7 +95,8 @@ impl Stack {
         stack.config = stack.base_config();
         stack.config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         if kind == Kind::Distributed {
-            let how = Provision { partitions: Some(PARTITIONS), replication: 1, settings: Vec::new() };
+            let topics = topics.iter().map(|(topic, key, value)| (*topic, (*key).to_owned(), (*value).to_owned()));
+            let how = Provision { partitions: Some(PARTITIONS), replication: 1, settings: topics.collect() };
             provision(&stack.kafka, &how).await.unwrap();
             if variables("CASELOCK_TEST_S3_BUCKET").is_none() {
                 S3Store::open(&stack.s3).await.create_bucket().await.unwrap();

@@ -28,7 +28,12 @@ impl FileKind {
 
 /// Looks into a file: its kind, and its media type.
 pub fn look(path: &Path) -> io::Result<(FileKind, String)> {
-    let format = FileFormat::from_file(path)?;
+    let format = match FileFormat::from_file(path)? {
+        // Containers whose list of streams can't be read: a recorder that lost its power leaves such videos.
+        FileFormat::Mpeg4Part14 => FileFormat::Mpeg4Part14Video,
+        FileFormat::AdvancedSystemsFormat => FileFormat::WindowsMediaVideo,
+        format => format,
+    };
     let kind = match format.kind() {
         Kind::Video => FileKind::Video,
         Kind::Audio => FileKind::Audio,

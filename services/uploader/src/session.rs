@@ -161,7 +161,7 @@ impl Session {
         let (path, device) = (file.path.clone(), file.metadata.device_id.clone());
         let content = blocking(move || content_key(&path, &device)).await?;
         if let Some(entry) = self.journal.find(&file.path, &stamp, &content) {
-            self.show.advance(file.size);
+            self.show.held(file.size);
             return Ok((entry, true));
         }
         let view = self.show.file(&file.path, file.size);
@@ -181,6 +181,7 @@ impl Session {
             uploaded = self.client.upload(&footage, &upload).await;
         }
         let uploaded = uploaded?;
+        view.complete();
         let entry = self.journal.keep(&file.path, &stamp, content, &uploaded)?;
         Ok((entry, uploaded.was_there))
     }
@@ -198,6 +199,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
 pub fn tell(show: &Show, outcome: &Outcome, journal: Option<&Journal>) {
     match outcome {
         Outcome::Stored { entry, kind, was_there } => {
+            show.stored();
             let key = if *was_there { "stored-before" } else { "stored" };
             let file = entry.path.display().to_string();
             show.line(&say(key, &[("file", &file), ("until", &entry.locked_until)]));

@@ -1,12 +1,25 @@
 //! What a person, or a program, sees while files are uploaded.
 
-use std::{io::IsTerminal, path::Path, time::Duration};
+use std::{
+    io::IsTerminal,
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use caselock_client::Progress;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::text::say;
+
+/// How often programs are told of the whole.
+const EVENTS: Duration = Duration::from_secs(1);
+/// How often people are, where there are no bars.
+const LINES: Duration = Duration::from_secs(10);
 
 /// One line of `--json`.
 #[derive(Debug, Serialize)]
@@ -43,8 +56,19 @@ pub enum Event<'a> {
     Deleted { file: &'a Path },
     /// Stored, but not deleted from the device, and why.
     Kept { file: &'a Path, error: &'a str },
+    /// How much of everything is done, from time to time and at the end: files that are stored, bytes that are held.
+    Progress { stored: u64, files: u64, held: u64, bytes: u64 },
     /// All files are done with.
     Done { stored: usize, already: usize, refused: usize, retryable: usize, bytes: u64 },
+}
+
+/// How much of everything is done. Bytes count once, when they are held, however often they are sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    files: u64,
+    stored: u64,
+    bytes: u64,
+    held: u64,
 }
 
 /// Shows how the uploads go: bars on a terminal, plain lines otherwise, or JSON.
@@ -52,18 +76,62 @@ pub struct Show {
     json: bool,
     bars: Option<MultiProgress>,
     total: ProgressBar,
+    totals: Mutex<Totals>,
+    told: Mutex<Instant>,
 }
 
 impl Show {
-    pub fn new(json: bool, files: u64, bytes: u64) -> Self {
+    pub fn new(json: bool) -> Self {
         let bars = (!json && std::io::stderr().is_terminal()).then(MultiProgress::new);
         let total = match &bars {
-            Some(bars) => bars.add(ProgressBar::new(bytes)),
+            Some(bars) => bars.add(ProgressBar::new(0)),
             None => ProgressBar::hidden(),
         };
         total.set_style(style("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"));
-        total.set_message(say("files", &[("count", &files.to_string())]));
-        Self { json, bars, total }
+        Self { json, bars, total, totals: Mutex::default(), told: Mutex::new(Instant::now()) }
+    }
+
+    /// So many more files are to be uploaded, of so many bytes together.
+    pub fn expect(&self, files: u64, bytes: u64) {
+        self.change(|totals| {
+            totals.files += files;
+            totals.bytes += bytes;
+        });
+    }
+
+    /// One more file is stored.
+    pub fn stored(&self) {
+        self.change(|totals| totals.stored += 1);
+    }
+
+    /// So many more bytes are held.
+    pub fn held(&self, bytes: u64) {
+        self.change(|totals| totals.held += bytes);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Totals)) {
+        let now = {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut totals);
+            *totals
+        };
+        self.total.set_length(now.bytes);
+        self.total.set_position(now.held);
+        self.total.set_message(files(&now));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() >= if self.json { EVENTS } else { LINES } {
+            *told = Instant::now();
+            self.tell(&now);
+        }
+    }
+
+    fn tell(&self, now: &Totals) {
+        let Totals { files: of, stored, bytes, held } = *now;
+        self.event(&Event::Progress { stored, files: of, held, bytes });
+        if self.bars.is_none() {
+            let [held, bytes] = [held, bytes].map(|n| HumanBytes(n).to_string());
+            self.line(&say("progress", &[("files", &files(now)), ("held", &held), ("bytes", &bytes)]));
+        }
     }
 
     /// A view of one file.
@@ -74,7 +142,7 @@ impl Show {
             bar.set_message(name(path));
             bar
         });
-        FileView { show: self, path, bar }
+        FileView { show: self, path, bar, size, held: AtomicU64::new(0) }
     }
 
     /// A line for people, above the bars.
@@ -95,13 +163,12 @@ impl Show {
         }
     }
 
-    /// Bytes that are done with: held now, or before.
-    pub fn advance(&self, bytes: u64) {
-        self.total.inc(bytes);
-    }
-
     pub fn finish(&self) {
         self.total.finish_and_clear();
+        let now = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.json {
+            self.tell(&now);
+        }
     }
 }
 
@@ -110,6 +177,8 @@ pub struct FileView<'a> {
     show: &'a Show,
     path: &'a Path,
     bar: Option<ProgressBar>,
+    size: u64,
+    held: AtomicU64,
 }
 
 impl FileView<'_> {
@@ -119,7 +188,7 @@ impl FileView<'_> {
         let seconds = |delay: Duration| delay.as_secs_f64();
         match progress {
             Progress::Opened { recording, held } => {
-                self.advance(held);
+                self.set_held(held);
                 self.show.event(&Event::Opened { file, recording_id: &recording, held });
                 if held > 0 && self.bar.is_none() {
                     let size = HumanBytes(held).to_string();
@@ -127,7 +196,7 @@ impl FileView<'_> {
                 }
             }
             Progress::Held(bytes) => {
-                self.advance(bytes);
+                self.set_held(self.held.load(Ordering::Relaxed) + bytes);
                 self.show.event(&Event::Held { file, bytes });
             }
             Progress::Sealed => {
@@ -150,10 +219,17 @@ impl FileView<'_> {
         }
     }
 
-    fn advance(&self, bytes: u64) {
-        self.show.advance(bytes);
+    /// Everything is held.
+    pub fn complete(&self) {
+        self.set_held(self.size);
+    }
+
+    /// What is sent again does not count again: the file's bar may go back, the total never does.
+    fn set_held(&self, held: u64) {
+        let before = self.held.fetch_max(held, Ordering::Relaxed);
+        self.show.held(held.saturating_sub(before));
         if let Some(bar) = &self.bar {
-            bar.inc(bytes);
+            bar.set_position(held);
         }
     }
 
@@ -166,6 +242,11 @@ impl FileView<'_> {
 
 impl Drop for FileView<'_> {
     fn drop(&mut self) {
+        let held = self.held.load(Ordering::Relaxed);
+        if held < self.size {
+            // Another attempt counts anew what is held by then.
+            self.show.change(|totals| totals.held = totals.held.saturating_sub(held));
+        }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -175,6 +256,10 @@ impl Drop for FileView<'_> {
 /// A file's name for people.
 pub fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn files(totals: &Totals) -> String {
+    say("files", &[("stored", &totals.stored.to_string()), ("count", &totals.files.to_string())])
 }
 
 fn style(template: &str) -> ProgressStyle {

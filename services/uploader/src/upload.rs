@@ -28,8 +28,8 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
             Err(error) => outcomes.push(Outcome::Failed { path, error: format!("{error:#}"), retryable: false }),
         }
     }
-    let bytes = planned.iter().map(|file| file.size).sum();
-    let show = Arc::new(Show::new(arguments.session.json, planned.len() as u64, bytes));
+    let show = Arc::new(Show::new(arguments.session.json));
+    show.expect(planned.len() as u64, planned.iter().map(|file| file.size).sum());
     for outcome in &outcomes {
         tell(&show, outcome, None);
     }

@@ -49,7 +49,7 @@ enum Turn {
 /// Watches until SIGTERM or SIGINT; uploads in hand are left, and resumed at the next start.
 pub async fn run(arguments: args::Watch) -> anyhow::Result<u8> {
     let folder = arguments.folder.canonicalize()?;
-    let show = Arc::new(Show::new(arguments.session.json, 0, 0));
+    let show = Arc::new(Show::new(arguments.session.json));
     let session = Arc::new(Session::new(&arguments.session, show.clone())?);
     show.line(&say("watching", &[("folder", &folder.display().to_string())]));
     let mut watch = Watch {
@@ -115,6 +115,9 @@ impl Watch {
                 Turn::Uploading | Turn::Done => false,
             };
             if may_go && now.duration_since(seen.since) >= self.settle {
+                if seen.turn == Turn::Settling {
+                    self.show.expect(1, stamp.size);
+                }
                 seen.turn = Turn::Uploading;
                 settled.push((path, stamp));
             }

@@ -179,14 +179,15 @@ impl Client {
                 let there =
                     status.get_error_details().error_info().and_then(|i| i.metadata.get("recording_id").cloned());
                 let refused = UploadError::from(status);
-                if let Some(id) = there.filter(|_| refused.is(Reason::OpenConflict)) {
-                    // The same file with other metadata is an amendment's business; another file needs another key.
-                    let stored = self.confirm(&id).await?.payload()?.blake3;
-                    if stored != file.whole().await? {
-                        return Err(another_file());
-                    }
-                }
-                return Err(refused);
+                let Some(id) = there.filter(|_| refused.is(Reason::OpenConflict)) else { return Err(refused) };
+                // The same file with other metadata is an amendment's business; another file needs another key.
+                let other = match self.confirm(&id).await {
+                    Ok(receipt) => receipt.payload()?.blake3 != file.whole().await?,
+                    // Not stored yet: which of the two it is can't be said.
+                    Err(UploadError::Receipt(_)) => false,
+                    Err(error) => return Err(error),
+                };
+                return Err(if other { another_file() } else { refused });
             }
         };
         Ok((opened.recording.unwrap_or_default(), opened.held))

@@ -1,6 +1,6 @@
 //! What follows from a recording's facts: a pure function, the same on every process that has read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -33,16 +33,20 @@ pub enum Phase {
 /// Everything known about one recording. Facts are applied in the order of their partition.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RecordingFacts {
-    generations: BTreeMap<u32, GenerationFacts>,
+    /// Boxed, as the openings are: a tree's leaf has room for eleven values, and most recordings have one.
+    generations: BTreeMap<u32, Box<GenerationFacts>>,
 }
+
+/// What is known of segments, by index and value: nearly always one value an index.
+type Segments<T> = BTreeMap<(u32, SegmentValue), T>;
 
 /// The facts of one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerationFacts {
-    opens: BTreeMap<Nonce, (Offset, Opened)>,
-    acknowledged: BTreeMap<u32, BTreeMap<SegmentValue, Acknowledged>>,
+    opens: BTreeMap<Nonce, (Offset, Box<Opened>)>,
+    acknowledged: Segments<Acknowledged>,
     claims: BTreeMap<String, (Offset, Timestamp)>,
-    parts: BTreeMap<u32, BTreeMap<SegmentValue, PartStored>>,
+    parts: Segments<PartStored>,
     seals: BTreeMap<Blake3, (Offset, u64)>,
     resets: BTreeMap<String, Timestamp>,
     abandon_requested: Option<Timestamp>,
@@ -53,6 +57,8 @@ pub struct GenerationFacts {
     derived: Option<(Option<String>, Timestamp)>,
     /// The sum over `unstored`, kept as facts come: it is asked for after each of them.
     backlog: u64,
+    /// How many indices have several values: likewise.
+    conflicts: u32,
 }
 
 impl RecordingFacts {
@@ -60,7 +66,7 @@ impl RecordingFacts {
     pub fn apply(&mut self, key: &FactKey, offset: Offset, fact: Option<Fact>) {
         let generation = self.generations.entry(key.generation).or_default();
         generation.apply(&key.subject, offset, fact);
-        if *generation == GenerationFacts::default() {
+        if **generation == GenerationFacts::default() {
             self.generations.remove(&key.generation);
         }
     }
@@ -78,17 +84,17 @@ impl RecordingFacts {
 
     /// The facts of the current generation.
     pub fn now(&self) -> Option<&GenerationFacts> {
-        self.generations.get(&self.current())
+        self.generations.get(&self.current()).map(Box::as_ref)
     }
 
     /// The facts of each generation below the current one.
     pub fn older(&self) -> impl Iterator<Item = (u32, &GenerationFacts)> {
-        self.generations.range(..self.current()).map(|(number, facts)| (*number, facts))
+        self.generations.range(..self.current()).map(|(number, facts)| (*number, facts.as_ref()))
     }
 
     /// The opening that counts: of the newest generation that was opened, up to the current one, the first in the log.
     pub fn opened(&self) -> Option<&Opened> {
-        self.generations.range(..=self.current()).rev().find_map(|(_, g)| lowest(&g.opens)).map(|(_, o)| o)
+        self.generations.range(..=self.current()).rev().find_map(|(_, g)| lowest(&g.opens)).map(|(_, o)| o.as_ref())
     }
 
     /// How far the recording has come; `None` while no opening is known.
@@ -119,19 +125,19 @@ impl GenerationFacts {
     fn apply(&mut self, subject: &Subject, offset: Offset, fact: Option<Fact>) {
         match (subject, fact) {
             (Subject::Opened(nonce), Some(Fact::Opened(o))) => {
-                self.opens.insert(*nonce, (offset, *o));
+                self.opens.insert(*nonce, (offset, o));
             }
             (Subject::Acknowledged(index, value), Some(Fact::Acknowledged(a))) => {
-                self.keeping_backlog(*index, |g| {
-                    g.acknowledged.entry(*index).or_default().insert(*value, a);
+                self.change_segment(*index, |g| {
+                    g.acknowledged.insert((*index, *value), a);
                 });
             }
             (Subject::Claimed(id), Some(Fact::Claimed(at))) => {
                 self.claims.insert(id.clone(), (offset, at));
             }
             (Subject::PartStored(index, value), Some(Fact::PartStored(p))) => {
-                self.keeping_backlog(*index, |g| {
-                    g.parts.entry(*index).or_default().insert(*value, p);
+                self.change_segment(*index, |g| {
+                    g.parts.insert((*index, *value), p);
                 });
             }
             (Subject::Sealed(digest), Some(Fact::Sealed(size))) => {
@@ -162,13 +168,17 @@ impl GenerationFacts {
                 self.opens.remove(nonce);
             }
             Subject::Acknowledged(index, value) => {
-                self.keeping_backlog(*index, |g| forget_segment(&mut g.acknowledged, *index, value));
+                self.change_segment(*index, |g| {
+                    g.acknowledged.remove(&(*index, *value));
+                });
             }
             Subject::Claimed(id) => {
                 self.claims.remove(id);
             }
             Subject::PartStored(index, value) => {
-                self.keeping_backlog(*index, |g| forget_segment(&mut g.parts, *index, value));
+                self.change_segment(*index, |g| {
+                    g.parts.remove(&(*index, *value));
+                });
             }
             Subject::Sealed(digest) => {
                 self.seals.remove(digest);
@@ -196,32 +206,31 @@ impl GenerationFacts {
 
     /// The value held for segment `index`: in the log or already in the store.
     pub fn held(&self, index: u32) -> Option<SegmentValue> {
-        let values = self.acknowledged.get(&index).map(BTreeMap::keys);
-        let stored = self.parts.get(&index).map(BTreeMap::keys);
-        values.and_then(|mut v| v.next()).or_else(|| stored.and_then(|mut v| v.next())).copied()
+        let acknowledged = of_index(&self.acknowledged, index).next().map(|(value, _)| value);
+        acknowledged.or_else(|| of_index(&self.parts, index).next().map(|(value, _)| value))
     }
 
     /// Every segment held, by index, with its value and length.
     pub fn held_segments(&self) -> BTreeMap<u32, (SegmentValue, u32)> {
-        let parts = self.parts.iter().filter_map(|(i, v)| Some((*i, v.iter().next()?)));
-        let acks = self.acknowledged.iter().filter_map(|(i, v)| Some((*i, v.iter().next()?)));
-        let mut held: BTreeMap<_, _> = parts.map(|(i, (v, p))| (i, (*v, p.length))).collect();
-        held.extend(acks.map(|(i, (v, a))| (i, (*v, a.length))));
+        let mut held = BTreeMap::new();
+        for ((index, value), a) in &self.acknowledged {
+            held.entry(*index).or_insert((*value, a.length));
+        }
+        for ((index, value), p) in &self.parts {
+            held.entry(*index).or_insert((*value, p.length));
+        }
         held
     }
 
     /// The root-finalised hash of segment 0, from whichever fact has it.
     pub fn root(&self) -> Option<Blake3> {
-        let acknowledged = self.acknowledged.get(&0).and_then(|v| v.values().find_map(|a| a.root));
-        acknowledged.or_else(|| self.parts.get(&0).and_then(|v| v.values().find_map(|p| p.root)))
+        let acknowledged = of_index(&self.acknowledged, 0).find_map(|(_, a)| a.root);
+        acknowledged.or_else(|| of_index(&self.parts, 0).find_map(|(_, p)| p.root))
     }
 
     /// Whether two values are known for one index: two clients sent different bytes under one key.
     pub fn is_conflicting(&self) -> bool {
-        self.acknowledged.iter().any(|(index, values)| {
-            let other = |parts: &BTreeMap<SegmentValue, PartStored>| parts.keys().any(|v| !values.contains_key(v));
-            values.len() > 1 || self.parts.get(index).is_some_and(other)
-        }) || self.parts.values().any(|values| values.len() > 1)
+        self.conflicts > 0
     }
 
     /// Bytes that are in the log but not known to be in the store.
@@ -229,46 +238,52 @@ impl GenerationFacts {
         self.backlog
     }
 
-    fn keeping_backlog(&mut self, index: u32, change: impl FnOnce(&mut Self)) {
+    fn change_segment(&mut self, index: u32, change: impl FnOnce(&mut Self)) {
         self.backlog -= self.waiting(index);
+        self.conflicts -= u32::from(self.conflicts_at(index));
         change(self);
         self.backlog += self.waiting(index);
+        self.conflicts += u32::from(self.conflicts_at(index));
+    }
+
+    fn conflicts_at(&self, index: u32) -> bool {
+        let acknowledged = of_index(&self.acknowledged, index).map(|(value, _)| value);
+        let mut values = acknowledged.chain(of_index(&self.parts, index).map(|(value, _)| value));
+        values.next().is_some_and(|first| values.any(|other| other != first))
     }
 
     fn waiting(&self, index: u32) -> u64 {
-        if self.parts.contains_key(&index) {
+        if self.has_part(index) {
             return 0;
         }
-        let values = self.acknowledged.get(&index).into_iter().flat_map(BTreeMap::values);
-        values.map(|a| u64::from(a.length)).sum()
+        of_index(&self.acknowledged, index).map(|(_, a)| u64::from(a.length)).sum()
     }
 
     /// The acknowledged segments that are no part yet, with their offsets in the footage partition.
     pub fn unstored(&self) -> impl Iterator<Item = (u32, Offset)> {
-        let waiting = self.acknowledged.iter().filter(|(index, _)| !self.parts.contains_key(index));
-        waiting.flat_map(|(index, values)| values.values().map(|a| (*index, a.footage_offset)))
+        let waiting = self.acknowledged.iter().filter(|((index, _), _)| !self.has_part(*index));
+        waiting.map(|((index, _), a)| (*index, a.footage_offset))
     }
 
     /// Whether segment `index` is a part, with whatever value.
     pub fn has_part(&self, index: u32) -> bool {
-        self.parts.contains_key(&index)
+        of_index(&self.parts, index).next().is_some()
     }
 
     /// The parts in order, one an index.
     pub fn parts(&self) -> impl Iterator<Item = (u32, &SegmentValue, &PartStored)> {
-        self.parts.iter().flat_map(|(i, values)| values.iter().map(|(v, p)| (*i, v, p)))
+        self.parts.iter().map(|((index, value), part)| (*index, value, part))
     }
 
     /// Whether every one of `count` segments is a part.
     pub fn is_stored_up_to(&self, count: u32) -> bool {
-        self.parts.len() == count as usize && self.parts.last_key_value().is_some_and(|(last, _)| last + 1 == count)
+        self.parts.len() == count as usize && self.parts.keys().map(|(index, _)| *index).eq(0..count)
     }
 
     /// Whether exactly the segments `0..count` are known, in the log or in the store.
     pub fn is_known_up_to(&self, count: u32) -> bool {
-        let mut known = self.acknowledged.keys().chain(self.parts.keys());
-        known.all(|index| *index < count)
-            && (0..count).all(|i| self.acknowledged.contains_key(&i) || self.parts.contains_key(&i))
+        let known: BTreeSet<_> = self.acknowledged.keys().chain(self.parts.keys()).map(|(index, _)| *index).collect();
+        known.into_iter().eq(0..count)
     }
 
     /// The multipart upload that counts: the first claim in the log.
@@ -332,8 +347,8 @@ impl GenerationFacts {
     /// The keys of the facts that are no longer needed once the recording is stored, or sent again: segments, claims,
     /// parts and seals; the completions last, since their presence says that the end is still to be finished.
     pub fn finished_work(&self) -> Vec<Subject> {
-        let acknowledged = self.acknowledged.iter().flat_map(|(i, values)| values.keys().map(|v| (*i, *v)));
-        let mut subjects: Vec<_> = acknowledged.map(|(i, v)| Subject::Acknowledged(i, v)).collect();
+        let acknowledged = self.acknowledged.keys();
+        let mut subjects: Vec<_> = acknowledged.map(|(i, v)| Subject::Acknowledged(*i, *v)).collect();
         subjects.extend(self.parts().map(|(i, v, _)| Subject::PartStored(i, *v)));
         subjects.extend(self.claims.keys().cloned().map(Subject::Claimed));
         subjects.extend(self.seals.keys().copied().map(Subject::Sealed));
@@ -359,11 +374,7 @@ fn lowest<T>(attempts: &BTreeMap<Nonce, (Offset, T)>) -> Option<&(Offset, T)> {
     attempts.values().min_by_key(|(offset, _)| *offset)
 }
 
-fn forget_segment<T>(map: &mut BTreeMap<u32, BTreeMap<SegmentValue, T>>, index: u32, value: &SegmentValue) {
-    if let Some(values) = map.get_mut(&index) {
-        values.remove(value);
-        if values.is_empty() {
-            map.remove(&index);
-        }
-    }
+fn of_index<T>(segments: &Segments<T>, index: u32) -> impl Iterator<Item = (SegmentValue, &T)> {
+    let (least, most) = (SegmentValue([0; 32]), SegmentValue([0xff; 32]));
+    segments.range((index, least)..=(index, most)).map(|((_, value), known)| (*value, known))
 }

@@ -7,9 +7,9 @@ use std::{
 
 use caselock_log::{Followed, LogError, Offset, Topic};
 use rdkafka::{
-    TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    ClientContext, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
     topic_partition_list,
 };
 use tokio::sync::mpsc;
@@ -29,12 +29,12 @@ type Sender = mpsc::Sender<Result<Followed, LogError>>;
 
 /// Starts to follow.
 pub fn start(config: &KafkaConfig, topic: Topic, from: &[(u32, Offset)], sender: Sender) -> Result<(), KafkaError> {
-    let consumer: BaseConsumer = config
+    let consumer: BaseConsumer<Quiet> = config
         .consumer()
         // Never committed to, but librdkafka wants a name.
         .set("group.id", config.group("caselock-follower"))
         .set("enable.partition.eof", "true")
-        .create()?;
+        .create_with_context(Quiet)?;
     let name = config.topic(topic);
     let mut partitions = TopicPartitionList::new();
     for (partition, offset) in from {
@@ -51,8 +51,21 @@ pub fn start(config: &KafkaConfig, topic: Topic, from: &[(u32, Offset)], sender:
     Ok(())
 }
 
+/// librdkafka calls the end of a partition an error, and logs it as one.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "librdkafka");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 struct Follow {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: Topic,
     name: String,
     places: HashMap<u32, Place>,

@@ -1,10 +1,14 @@
 //! The log on Kafka against a real broker: the one named by `CASELOCK_TEST_KAFKA`. Without one these tests fail.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use caselock_log::{Log, LogError, Topic};
+use caselock_log::{Followed, Log, LogError, Topic};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
 
 fn config() -> KafkaConfig {
     KafkaConfig {
@@ -25,6 +29,43 @@ async fn fresh() -> (Arc<dyn Log>, ()) {
 }
 
 caselock_log::contract_tests!(fresh());
+
+/// A transaction's marker takes an offset, and is no record: a hole at the tail, as compaction leaves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_behind_a_hole_is_reached() {
+    let config = config();
+    let log = open(&config, Vec::new()).await;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &config.brokers)
+        .set("transactional.id", &config.topic_prefix)
+        .create()
+        .unwrap();
+    let topic = config.topic(Topic::Uploads);
+    let committed = tokio::task::spawn_blocking(move || {
+        let patience = Duration::from_secs(60);
+        producer.init_transactions(patience).unwrap();
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::to(&topic).partition(1).key("key").payload("value")).map_err(|(e, _)| e).unwrap();
+        producer.commit_transaction(patience).unwrap();
+    });
+    committed.await.unwrap();
+    // A record and a marker, which comes after the commit was answered.
+    let end = 2;
+    let written = async { while log.bounds(Topic::Uploads, 1).await.unwrap().end < end {} };
+    tokio::time::timeout(Duration::from_secs(30), written).await.expect("the marker");
+    let mut follower = log.follow(Topic::Uploads, vec![(1, 0)]).await.unwrap();
+    let reach = async {
+        let mut records = 0;
+        loop {
+            match follower.recv().await.unwrap().unwrap() {
+                Followed::Entry(_) => records += 1,
+                Followed::End { position, .. } if position >= end => return records,
+                Followed::End { .. } => {}
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(30), reach).await.expect("the end is reached"), 1);
+}
 
 #[tokio::test]
 async fn a_missing_topic_is_named() {

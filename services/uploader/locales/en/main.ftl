@@ -1,4 +1,5 @@
-files = { $count } files
+files = { $stored } of { $count } files stored
+progress = { $files }, { $held } of { $bytes } sent
 stored = stored  { $file }  locked until { $until }
 stored-before = stored before  { $file }  locked until { $until }
 not-yet = not yet  { $file }: { $error }

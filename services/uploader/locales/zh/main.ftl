@@ -1,4 +1,5 @@
-files = 共 { $count } 个文件
+files = 已入库 { $stored } / { $count } 个文件
+progress = { $files },已发送 { $held } / { $bytes }
 stored = 已入库  { $file }  锁定至 { $until }
 stored-before = 此前已入库  { $file }  锁定至 { $until }
 not-yet = 尚未完成  { $file }：{ $error }

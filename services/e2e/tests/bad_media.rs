@@ -1,0 +1,124 @@
+//! Files that are not what they seem: each costs one job; the original is stored, and the reason is told.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use caselock_client::{Client, Connect, Tls, Upload};
+use caselock_e2e::{Footage, Kind, Stack, Uploader};
+use caselock_log::{Entry, Followed, Topic};
+use caselock_proto::v1::{Matter, RecordForm, RecordingMetadata, Source};
+
+/// Every record of a topic by now.
+async fn records(stack: &Stack, topic: Topic) -> Vec<Entry> {
+    let log = stack.log().await;
+    let from = (0..log.partitions(topic)).map(|partition| (partition, 0)).collect();
+    let mut follower = log.follow(topic, from).await.unwrap();
+    let (mut entries, mut ended) = (Vec::new(), 0);
+    while ended < log.partitions(topic) {
+        match follower.recv().await.unwrap().unwrap() {
+            Followed::Entry(entry) => entries.push(entry),
+            Followed::End { .. } => ended += 1,
+        }
+    }
+    entries
+}
+
+fn header(entry: &Entry, name: &str) -> String {
+    entry.record.header_value(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+}
+
+/// Uploads with a client that calls everything a video.
+async fn upload_as_video(stack: &Stack, path: &Path) -> String {
+    let read = |name: &str| std::fs::read_to_string(stack.dir.path().join("ca").join(name)).unwrap();
+    let tls = Tls { ca: read("ca.pem"), certificate: read("demo.pem"), key: read("demo.key") };
+    let connect = Connect { servers: vec![stack.server.clone()], tls: Some(tls) };
+    let metadata = RecordingMetadata {
+        source: Source::Document as i32,
+        matter: Matter::Permit as i32,
+        record_form: RecordForm::Document as i32,
+        unit: "unit".into(),
+        officers: vec!["officer".into()],
+        document_id: "WS-1".into(),
+        original_name: "playlist.mp4".into(),
+        content_type: "video/mp4".into(),
+        ..Default::default()
+    };
+    let patience = Duration::from_secs(60);
+    let upload = Upload { key: "a-lie".into(), metadata, throttle: Arc::default(), patience, report: &|_| {} };
+    let client = Client::new(&connect, stack.keys()).unwrap();
+    let uploaded = client.upload(&caselock_client::Footage::open(path).unwrap(), &upload).await.unwrap();
+    uploaded.payload.recording_id.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_videos_cost_one_job_each_and_nothing_else() {
+    // Whoever is asked by a playlist would see the call.
+    let loopback = TcpListener::bind("127.0.0.1:0").unwrap();
+    loopback.set_nonblocking(true).unwrap();
+    let address = loopback.local_addr().unwrap();
+    let playlist =
+        format!("#EXTM3U\n#EXTINF:5,\nfile:///etc/passwd\n#EXTINF:5,\nhttp://{address}/x.ts\n#EXT-X-ENDLIST\n");
+    // The beginning of an MP4, and then nothing of the kind.
+    let mut lie = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41".to_vec();
+    lie.extend((0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()));
+    let whole = Footage::new().ffmpeg(
+        "whole.mp4",
+        &["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=4", "-c:v", "libx264", "-preset", "ultrafast"],
+    );
+    let mut cut = std::fs::read(whole.path().join("whole.mp4")).unwrap();
+    cut.truncate(cut.len() / 2);
+    let footage = Footage::new().with("lie.mp4", &lie).with("cut.mp4", &cut).with("playlist.mp4", playlist.as_bytes());
+
+    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let run = Uploader::new(&stack).upload(footage.path(), &[]);
+    run.expect_stored(3);
+    let mut ids: BTreeMap<String, String> = run
+        .of_kind("stored")
+        .map(|e| {
+            let name = e["file"].as_str().unwrap().rsplit('/').next().unwrap();
+            (name.to_owned(), e["recording_id"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    // To our own command a playlist is one, whatever it is called. Another client may say that it is a video.
+    ids.insert("a lie about a playlist".into(), upload_as_video(&stack, &footage.path().join("playlist.mp4")).await);
+    let give_up = Instant::now() + Duration::from_secs(120);
+    let told = loop {
+        let events = records(&stack, Topic::Events).await;
+        let told: BTreeMap<_, _> = events
+            .iter()
+            .filter(|entry| header(entry, "ce_type").starts_with("io.caselock.recording.deriv"))
+            .map(|entry| (header(entry, "ce_subject"), header(entry, "ce_type")))
+            .collect();
+        if told.len() == ids.len() {
+            break told;
+        }
+        assert!(Instant::now() < give_up, "{told:?}");
+    };
+    let dead = records(&stack, Topic::DeadLetters).await;
+    for (name, id) in &ids {
+        let (_, kind) = told.iter().find(|(subject, _)| subject.contains(id.as_str())).unwrap();
+        assert_eq!(kind, "io.caselock.recording.derivation-failed.v1", "{name}");
+        let letters: Vec<_> = dead.iter().filter(|entry| entry.record.key == id.as_bytes()).collect();
+        assert_eq!(letters.len(), 1, "{name}");
+        assert_eq!(header(letters[0], "cl-topic"), "caselock.media-jobs.v1");
+        assert!(!header(letters[0], "cl-reason").is_empty());
+    }
+    let contacted = loopback.accept();
+    assert!(contacted.is_err(), "the playlist was followed: {contacted:?}");
+    // The service goes on.
+    let next = Uploader::new(&stack).upload(whole.path(), &[]);
+    next.expect_stored(1);
+    stack.stop();
+    let store = stack.store().await;
+    for id in ids.values() {
+        let key = format!("v1/demo/recordings/{id}/0/original");
+        let version = caselock_store::oldest_version(&*store, &key).await.unwrap().unwrap();
+        assert!(store.delete_version(&key, &version.id, true).await.is_err(), "{key} is locked");
+    }
+}

@@ -1,0 +1,72 @@
+//! Two gateways on one Kafka: one recording through both at once, and two files under one key.
+#![allow(clippy::unwrap_used)]
+
+use caselock_e2e::{Footage, Kind, Program, Run, Stack, Uploader, free_port};
+
+const SEGMENT: u64 = 8 << 20;
+
+async fn two_gateways() -> (Stack, Program, [Uploader; 2]) {
+    let stack = Stack::start(Kind::Distributed, &[]).await;
+    let port = free_port();
+    let second = stack.spawn("gateway", free_port(), &[("gateway.listen", format!("127.0.0.1:{port}"))]);
+    second.wait_ready();
+    let server = format!("https://localhost:{port}");
+    let uploaders = [Uploader::new(&stack), Uploader::of(&stack, "demo", &server)];
+    (stack, second, uploaders)
+}
+
+/// Both upload at once; how it ended for each.
+fn at_once(uploaders: &[Uploader; 2], paths: [&std::path::Path; 2], more: &[&str]) -> [Run; 2] {
+    let running = [0, 1].map(|i| uploaders[i].start(paths[i], more));
+    running.map(Run::of)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_recording_through_both_is_one_object_with_one_receipt() {
+    let (mut stack, second, uploaders) = two_gateways().await;
+    let footage = Footage::new().random("a", 12 * SEGMENT + 3);
+    let runs = at_once(&uploaders, [footage.path(); 2], &[]);
+    let receipts = runs.each_ref().map(|run| {
+        run.expect_stored(1);
+        let stored = run.of_kind("stored").next().unwrap();
+        (stored["recording_id"].clone(), std::fs::read(stored["receipt"].as_str().unwrap()).unwrap())
+    });
+    assert_eq!(receipts[0], receipts[1]);
+    let key = format!("v1/demo/recordings/{}/0/original", receipts[0].0.as_str().unwrap());
+    assert_eq!(stack.store().await.versions(&key).await.unwrap().len(), 1);
+    assert_eq!(second.stop(), Some(0));
+    stack.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_files_under_one_key_never_mix() {
+    let (mut stack, second, uploaders) = two_gateways().await;
+    let footage = [Footage::new().random("a", 6 * SEGMENT), Footage::new().random("b", 6 * SEGMENT)];
+    // Under one name as well, or the names would tell them apart at once.
+    std::fs::rename(footage[1].path().join("b"), footage[1].path().join("a")).unwrap();
+    let runs = at_once(&uploaders, [footage[0].path(), footage[1].path()], &["--set", "key=the-same"]);
+    let stored: Vec<_> = runs.iter().flat_map(|run| run.of_kind("stored")).collect();
+    assert!(stored.len() <= 1, "both stored: {stored:?}");
+    for run in &runs {
+        // Whoever is refused is told which key it is, for a person to look at.
+        assert!(run.code == 0 || run.code == 3, "{}", run.stderr);
+        for failed in run.of_kind("failed") {
+            let error = failed["error"].as_str().unwrap();
+            let known = ["SEGMENT_CONFLICT", "SEAL_DIGEST_MISMATCH", "OPEN_CONFLICT"];
+            assert!(known.iter().any(|reason| error.contains(reason)), "{error}");
+        }
+    }
+    // Whichever comes alone is stored, once, and with its own bytes.
+    let again = uploaders[0].upload(footage[0].path(), &[]);
+    again.expect_stored(1);
+    let store = stack.store().await;
+    for event in stored.into_iter().chain(again.of_kind("stored")) {
+        let whole = blake3::hash(&std::fs::read(event["file"].as_str().unwrap()).unwrap());
+        assert_eq!(event["blake3"], whole.to_hex().as_str());
+        let prefix = format!("v1/demo/recordings/{}/", event["recording_id"].as_str().unwrap());
+        let keys = store.keys(&prefix, None).await.unwrap();
+        assert_eq!(keys.iter().filter(|key| key.ends_with("/original")).count(), 1, "{keys:?}");
+    }
+    assert_eq!(second.stop(), Some(0));
+    stack.stop();
+}
