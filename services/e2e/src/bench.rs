@@ -26,7 +26,7 @@ use caselock_store::{Store, fs::FsStore};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Faults, root};
+use crate::{Faults, Kind, Stack, root};
 
 /// A log, a store, a gateway and a client.
 pub struct Bench {
@@ -71,6 +71,12 @@ impl Bench {
         Self::on(log, store, dir).await
     }
 
+    /// On the real Kafka and a real S3 server.
+    pub async fn distributed() -> Self {
+        let stack = Stack::prepare(Kind::Distributed, &[]).await;
+        Self::on(stack.log().await, stack.store().await, TempDir::new().unwrap()).await
+    }
+
     /// On a log and store of one's own.
     pub async fn on(log: Arc<dyn Log>, store: Arc<dyn Store>, dir: TempDir) -> Self {
         let ca = dir.path().join("ca");
@@ -94,10 +100,14 @@ impl Bench {
 
     /// Starts an archiver, perhaps one that is going to die.
     pub fn archiver(&self, faults: Option<&Faults>) -> Running {
-        let (log, store) = match faults {
-            Some(faults) => (faults.log(self.log.clone()), faults.store(self.store.clone())),
-            None => (self.log.clone(), self.store.clone()),
-        };
+        match faults {
+            Some(faults) => self.archiver_on(faults.log(self.log.clone()), faults.store(self.store.clone())),
+            None => self.archiver_on(self.log.clone(), self.store.clone()),
+        }
+    }
+
+    /// Starts an archiver on ports of its own.
+    pub fn archiver_on(&self, log: Arc<dyn Log>, store: Arc<dyn Store>) -> Running {
         let config =
             ArchiverConfig { signing_key: self.dir.path().join("ca/receipt-key.pem"), ..ArchiverConfig::default() };
         let stop = CancellationToken::new();

@@ -138,7 +138,7 @@ struct FaultyStore {
 }
 
 /// What belongs to the start-up probe is not counted.
-fn is_probe(key: &str) -> bool {
+pub fn is_probe(key: &str) -> bool {
     key.starts_with("v1/probe/")
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use caselock_client::Uploaded;
 use caselock_domain::{id::RecordingId, manifest::Manifest, object_key, receipt::Receipt, state::Phase};
-use caselock_e2e::{Bench, Death, Faults, random_file};
+use caselock_e2e::{Bench, Death, Faults, Forgetful, random_file};
 use caselock_log::Topic;
 use caselock_store::{ErrorKind, oldest_version, read_document};
 
@@ -55,51 +55,65 @@ async fn check(bench: &Bench, path: &std::path::Path, uploaded: &Uploaded) {
         .await;
     let facts = bench.facts(payload.recording_id).await;
     assert_eq!(facts.now().unwrap().receipt(), Some(&uploaded.receipt));
-    let events = bench.records(Topic::Events, payload.recording_id).await;
-    let stored: Vec<_> = events
-        .iter()
-        .map(|(_, record)| record)
-        .filter(|record| header(record, "ce_type") == "io.caselock.recording.stored.v1")
-        .collect();
+    let own = async |topic| {
+        let records = bench.records(topic, payload.recording_id).await.into_iter().map(|(_, record)| record);
+        records.filter(|record| record.key == payload.recording_id.to_string()).collect::<Vec<_>>()
+    };
+    let events = own(Topic::Events).await;
+    let stored: Vec<_> =
+        events.iter().filter(|record| header(record, "ce_type") == "io.caselock.recording.stored.v1").collect();
     assert!(!stored.is_empty());
     assert!(stored.iter().all(|record| *record == stored[0]), "copies of the event differ");
-    assert!(!bench.records(Topic::MediaJobs, payload.recording_id).await.is_empty());
+    assert!(!own(Topic::MediaJobs).await.is_empty());
 }
 
-/// Kills an archiver at its n-th change of log or store, for every n, before it takes effect or after, and lets another
-/// one go on.
-async fn survives_death_at_every_change(death: Death) {
-    for change in 0.. {
-        let bench = Bench::embedded().await;
-        let path = file(&bench, SEGMENT + 17);
-        let faults = Faults::at(change, death);
-        let first = bench.archiver(Some(&faults));
-        let upload = bench.upload(&bench.client, &path, KEY);
-        tokio::pin!(upload);
-        let mut uploaded = None;
-        let died = tokio::select! {
-            () = faults.died() => true,
-            done = &mut upload => {
-                uploaded = Some(done.unwrap());
-                // What follows the receipt: the event, the job, the tombstones, the deletion from the log.
-                tokio::select! {
-                    () = faults.died() => true,
-                    () = tokio::time::sleep(std::time::Duration::from_secs(3)) => false,
-                }
+/// Kills an archiver at its n-th change of log or store, before it takes effect or after, and lets another one go on, with
+/// nothing left in `footage` once every part is stored. Whether it died.
+async fn survives_death_at(bench: &Bench, change: i64, death: Death) -> bool {
+    let key = format!("{death:?}-{change}");
+    let id = RecordingId::derive(&"demo".parse().unwrap(), &key.parse().unwrap());
+    let path = file(bench, SEGMENT + 17);
+    let faults = Faults::at(change, death);
+    let first = bench.archiver(Some(&faults));
+    let upload = bench.upload(&bench.client, &path, &key);
+    tokio::pin!(upload);
+    let mut uploaded = None;
+    let died = tokio::select! {
+        () = faults.died() => true,
+        done = &mut upload => {
+            uploaded = Some(done.unwrap());
+            // What follows the receipt: the event, the job, the tombstones, the deletion from the log.
+            tokio::select! {
+                () = faults.died() => true,
+                () = tokio::time::sleep(std::time::Duration::from_secs(3)) => false,
             }
-        };
-        first.kill();
-        let _second = bench.archiver(None);
-        let uploaded = match uploaded {
-            Some(uploaded) => uploaded,
-            None => upload.await.unwrap(),
-        };
-        check(&bench, &path, &uploaded).await;
-        if !died {
-            assert!(change > 15, "only {change} changes were seen");
-            return;
         }
+    };
+    first.kill();
+    if bench.facts(id).await.now().is_some_and(|now| now.is_stored_up_to(2) || now.is_complete()) {
+        lose_all_footage(bench).await;
     }
+    let _second = bench.archiver(None);
+    let uploaded = match uploaded {
+        Some(uploaded) => uploaded,
+        None => upload.await.unwrap(),
+    };
+    assert_eq!(uploaded.payload.generation, 0, "change {change}: a death makes nobody send again");
+    check(bench, &path, &uploaded).await;
+    died
+}
+
+async fn survives_death_at_every_change(death: Death) {
+    let bench = Bench::embedded().await;
+    let last = async {
+        let mut change = 0;
+        while survives_death_at(&bench, change, death).await {
+            change += 1;
+        }
+        change
+    };
+    let last = last.await;
+    assert!(last > 15, "only {last} changes were seen");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,6 +124,17 @@ async fn death_before_every_change() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn death_after_every_change() {
     survives_death_at_every_change(Death::After).await;
+}
+
+/// The end order on the real Kafka and a real S3 server: every change from the last part's fact on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_every_change_of_the_end_on_kafka_and_s3() {
+    let bench = Bench::distributed().await;
+    let mut change = 5;
+    while survives_death_at(&bench, change, Death::After).await {
+        change += 1;
+    }
+    assert!(change > 12, "only {change} changes were seen");
 }
 
 /// Uploads while `meanwhile` does its worst.
@@ -224,6 +249,23 @@ async fn lose_all_footage(bench: &Bench) {
         let end = bench.log.bounds(Topic::Footage, partition).await.unwrap().end;
         bench.log.delete_before(Topic::Footage, partition, end).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_keep_a_hold_gives_no_receipt() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 1000);
+    let forgetful = Forgetful::on(bench.store.clone());
+    let _archiver = bench.archiver_on(bench.log.clone(), forgetful.clone());
+    let upload = bench.upload(&bench.client, &path, KEY);
+    tokio::pin!(upload);
+    tokio::select! {
+        done = &mut upload => panic!("{done:?}"),
+        () = forgetful.forgot(3) => {}
+    }
+    assert!(bench.facts(id()).await.now().unwrap().receipt().is_none());
+    forgetful.remember();
+    check(&bench, &path, &upload.await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

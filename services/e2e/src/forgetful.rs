@@ -1,0 +1,105 @@
+//! A store that says yes to a hold and forgets it: only reading back tells.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use caselock_domain::time::Timestamp;
+use caselock_store::{Crc64Nvme, Lock, NewObject, Part, Result, Store, Version};
+use futures::stream::BoxStream;
+use jiff::SignedDuration;
+use tokio::sync::watch;
+
+use crate::faulty::is_probe;
+
+/// Forgets holds until it is told to remember.
+pub struct Forgetful {
+    inner: Arc<dyn Store>,
+    forgetting: AtomicBool,
+    forgotten: watch::Sender<u32>,
+}
+
+impl Forgetful {
+    pub fn on(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { inner, forgetting: AtomicBool::new(true), forgotten: watch::channel(0).0 })
+    }
+
+    /// Resolves when so many holds were forgotten.
+    pub async fn forgot(&self, count: u32) {
+        self.forgotten.subscribe().wait_for(|forgotten| *forgotten >= count).await.unwrap();
+    }
+
+    pub fn remember(&self) {
+        self.forgetting.store(false, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Store for Forgetful {
+    async fn begin(&self, key: &str, new: &NewObject) -> Result<String> {
+        self.inner.begin(key, new).await
+    }
+
+    async fn put_part(&self, key: &str, id: &str, number: u32, bytes: Bytes, crc: Crc64Nvme) -> Result<String> {
+        self.inner.put_part(key, id, number, bytes, crc).await
+    }
+
+    async fn complete(&self, key: &str, id: &str, parts: &[Part]) -> Result<String> {
+        self.inner.complete(key, id, parts).await
+    }
+
+    async fn abort(&self, key: &str, id: &str) -> Result<()> {
+        self.inner.abort(key, id).await
+    }
+
+    async fn put(&self, key: &str, new: &NewObject, bytes: Bytes, crc: Crc64Nvme) -> Result<String> {
+        self.inner.put(key, new, bytes, crc).await
+    }
+
+    async fn versions(&self, key: &str) -> Result<Vec<Version>> {
+        self.inner.versions(key).await
+    }
+
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+        self.inner.keys(prefix, after).await
+    }
+
+    async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {
+        self.inner.checksum(key, version).await
+    }
+
+    async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.inner.read(key, version, from).await
+    }
+
+    async fn lock(&self, key: &str, version: &str) -> Result<Lock> {
+        self.inner.lock(key, version).await
+    }
+
+    async fn set_retention(&self, key: &str, version: &str, until: Timestamp) -> Result<()> {
+        self.inner.set_retention(key, version, until).await
+    }
+
+    async fn set_hold(&self, key: &str, version: &str, on: bool) -> Result<()> {
+        if !is_probe(key) && self.forgetting.load(Ordering::SeqCst) {
+            self.forgotten.send_modify(|count| *count += 1);
+            return Ok(());
+        }
+        self.inner.set_hold(key, version, on).await
+    }
+
+    async fn delete_version(&self, key: &str, version: &str, bypass: bool) -> Result<()> {
+        self.inner.delete_version(key, version, bypass).await
+    }
+
+    async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
+        self.inner.unfinished_uploads_kept().await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.inner.now().await
+    }
+}
