@@ -4,10 +4,12 @@
 //! file is what every player seeks in.
 
 use anyhow::{Context, Result};
+use ffmpeg_next::encoder::Encoder;
 use ffmpeg_next::{Dictionary, Packet, Rational, codec};
 
 use crate::ffi::RereadableOutput;
 use crate::file::SharedFile;
+use crate::source::is_own_fault;
 
 /// An MP4 file being written.
 pub struct Mp4 {
@@ -43,8 +45,24 @@ impl Mp4 {
         self.output.write_header_with(options).map(drop).context("begin the MP4 file")
     }
 
-    /// Adds a packet to a track.
-    pub fn write(&mut self, mut packet: Packet, track: Track) -> Result<()> {
+    /// Adds whatever an encoder has ready to its track, each packet of this length if one is given.
+    pub fn write_from(&mut self, encoder: &mut Encoder, track: Track, length: Option<i64>) -> Result<()> {
+        let mut packet = Packet::empty();
+        loop {
+            match encoder.receive_packet(&mut packet) {
+                Ok(()) => {}
+                Err(error) if is_own_fault(error) => return Err(error).context("encode"),
+                // It wants more, or is at its end.
+                Err(_) => return Ok(()),
+            }
+            if let Some(length) = length {
+                packet.set_duration(length);
+            }
+            self.write(std::mem::replace(&mut packet, Packet::empty()), track)?;
+        }
+    }
+
+    fn write(&mut self, mut packet: Packet, track: Track) -> Result<()> {
         let from = self.tracks[track.0];
         let end = packet.pts().unwrap_or(0).saturating_add(packet.duration());
         self.end_seconds = self.end_seconds.max(end as f64 * f64::from(from));

@@ -11,7 +11,6 @@ use super::mp4::{Mp4, Track};
 use crate::decode::{Decoding, find_stream};
 use crate::ffi;
 use crate::filter::SoundFilter;
-use crate::source::is_own_fault;
 
 const RATE: i32 = 48_000;
 const MONO: &str = "sample_fmts=fltp:sample_rates=48000:channel_layouts=mono";
@@ -86,25 +85,12 @@ impl Encoding {
         sound.set_pts(Some(self.next));
         self.next += sound.samples() as i64;
         self.encoder.send_frame(&sound).context("encode AAC")?;
-        self.write(mp4)
+        mp4.write_from(&mut self.encoder, self.track, None)
     }
 
     fn finish(&mut self, mp4: &mut Mp4) -> Result<()> {
         self.encoder.send_eof().context("end AAC")?;
-        self.write(mp4)
-    }
-
-    fn write(&mut self, mp4: &mut Mp4) -> Result<()> {
-        let mut packet = Packet::empty();
-        loop {
-            match self.encoder.receive_packet(&mut packet) {
-                Ok(()) => {}
-                Err(error) if is_own_fault(error) => return Err(error).context("encode AAC"),
-                // It wants more sound, or is at its end.
-                Err(_) => return Ok(()),
-            }
-            mp4.write(std::mem::replace(&mut packet, Packet::empty()), self.track)?;
-        }
+        mp4.write_from(&mut self.encoder, self.track, None)
     }
 }
 

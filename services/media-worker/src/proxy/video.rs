@@ -14,7 +14,6 @@ use crate::filter::{PictureFilter, Use};
 use crate::geometry::Size;
 use crate::orientation::Orientation;
 use crate::probe;
-use crate::source::is_own_fault;
 
 const LARGEST: Size = Size { width: 4096, height: 720 };
 const PRESET: &str = "veryfast";
@@ -111,18 +110,8 @@ impl VideoTrack {
     }
 
     fn write(&mut self, mp4: &mut Mp4) -> Result<()> {
-        let mut packet = Packet::empty();
-        loop {
-            match self.encoder.receive_packet(&mut packet) {
-                Ok(()) => {}
-                Err(error) if is_own_fault(error) => return Err(error).context("encode H.264"),
-                // It wants more pictures, or is at its end.
-                Err(_) => return Ok(()),
-            }
-            // The muxer takes the length of the last picture from here, of others from the next.
-            packet.set_duration(self.picture_length);
-            mp4.write(std::mem::replace(&mut packet, Packet::empty()), self.track)?;
-        }
+        // The muxer takes the length of the last picture from here, of others from the next.
+        mp4.write_from(&mut self.encoder, self.track, Some(self.picture_length))
     }
 }
 
