@@ -5,6 +5,7 @@
 
 mod clock_check;
 mod config;
+mod driven;
 mod metrics;
 mod partition;
 pub mod plan;

@@ -2,19 +2,9 @@
 //!
 //! A single task owns all of it. Work that waits for the log or the store runs beside it and comes back as a [`Done`].
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use caselock_domain::{
-    fact,
-    footage::SegmentRef,
-    id::RecordingId,
-    object_key,
-    state::{Phase, RecordingFacts},
-};
+use caselock_domain::{fact, footage::SegmentRef, id::RecordingId};
 use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
 use caselock_runtime::trace::{self, TRACEPARENT};
 use jiff::SignedDuration;
@@ -27,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::{
+    driven::{Driven, Place},
     plan::{self, Circumstances, Step},
     retry::{WorkError, until_done},
     steps::{Job, Outcome, PartOutcome, Segment, Worker},
@@ -79,22 +70,6 @@ struct Partition {
     /// Set after the first round: before it, facts may be missing.
     driving: bool,
     tasks: JoinSet<Done>,
-}
-
-/// A recording and what is being done about it.
-#[derive(Default)]
-struct Driven {
-    facts: RecordingFacts,
-    /// A step is running.
-    busy: bool,
-    /// Facts before this offset must be in the view before the next step is decided.
-    settled_at: Offset,
-    rests_until: Option<Instant>,
-    waiting: Vec<Segment>,
-    uploading: BTreeSet<u32>,
-    /// Parts whose facts are durable, but not in the view yet.
-    stored: BTreeSet<(u32, u32)>,
-    doomed: Option<(u32, &'static str)>,
 }
 
 /// A look that must see everything written before it: the end of `uploads` is asked, and the look waits for the view to
@@ -242,7 +217,7 @@ impl Partition {
             }
         }
         for (id, driven) in &mut self.recordings {
-            if let Some(reason) = lost(driven, round.head) {
+            if let Some(reason) = driven.lost(round.head) {
                 tracing::error!(recording = %id, "an acknowledged segment is not in the log any more");
                 driven.doomed.get_or_insert((driven.facts.current(), reason));
             }
@@ -300,7 +275,7 @@ impl Partition {
             .stored
             .retain(|(of, index)| *of == generation && now.is_some_and(|g| !g.is_complete() && !g.has_part(*index)));
         for segment in std::mem::take(&mut driven.waiting) {
-            match place(driven, &segment) {
+            match driven.place(&segment) {
                 Place::Done => self.head.finish(segment.entry.offset),
                 Place::Wait => driven.waiting.push(segment),
                 Place::Store { key, segment_size, multipart_id } => {
@@ -418,7 +393,7 @@ impl Partition {
             self.evaluate(id);
         }
         let position = self.head.position();
-        let suspicious = self.recordings.values().any(|driven| lost(driven, position).is_some());
+        let suspicious = self.recordings.values().any(|driven| driven.lost(position).is_some());
         if !self.undecided.is_empty() || suspicious {
             self.begin_round();
         }
@@ -476,63 +451,5 @@ impl Partition {
         {
             tracing::info!(%error, partition = number, "the last commit did not go through; its work comes again");
         }
-    }
-}
-
-/// Why the generation can't be finished, if an acknowledged segment is neither a part nor still to come.
-fn lost(driven: &Driven, head: Offset) -> Option<&'static str> {
-    if !matches!(driven.facts.phase(), Some(Phase::Open | Phase::Sealed)) {
-        return None;
-    }
-    let now = driven.facts.now()?;
-    if now.completion().is_some() || now.backlog() == 0 {
-        return None;
-    }
-    now.unstored().any(|(_, offset)| offset < head).then_some("FOOTAGE_LOST")
-}
-
-enum Place {
-    /// Nothing more to do with it.
-    Done,
-    /// Not yet: a claim, a part in hand, or the next generation must come first.
-    Wait,
-    /// Now.
-    Store { key: String, segment_size: u32, multipart_id: String },
-}
-
-fn place(driven: &Driven, segment: &Segment) -> Place {
-    let SegmentRef { recording, generation, index, .. } = segment.segment;
-    let facts = &driven.facts;
-    let (Some(now), Some(opened)) = (facts.now(), facts.opened()) else { return Place::Wait };
-    let current = facts.current();
-    if generation < current || !matches!(facts.phase(), Some(Phase::Open | Phase::Sealed)) || now.completion().is_some()
-    {
-        return Place::Done;
-    }
-    if generation > current || driven.is_in_hand(generation, index) || driven.doomed.is_some() || driven.rests() {
-        return Place::Wait;
-    }
-    // A part of this index is there. With this value it is this segment; with another, either nobody was told that this
-    // one is held, or the acknowledgement will show the conflict.
-    if now.has_part(index) {
-        return Place::Done;
-    }
-    match now.claim() {
-        None => Place::Wait,
-        Some((id, _)) => Place::Store {
-            key: object_key::original(&opened.bureau, recording, generation),
-            segment_size: opened.shape.segment_size,
-            multipart_id: id.to_owned(),
-        },
-    }
-}
-
-impl Driven {
-    fn is_in_hand(&self, generation: u32, index: u32) -> bool {
-        self.uploading.contains(&index) || self.stored.contains(&(generation, index))
-    }
-
-    fn rests(&self) -> bool {
-        self.rests_until.is_some_and(|until| Instant::now() < until)
     }
 }

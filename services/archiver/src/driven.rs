@@ -1,0 +1,91 @@
+//! A recording as its partition drives it: its facts, its segments in hand, and where each of them goes next.
+
+use std::collections::BTreeSet;
+
+use caselock_domain::{
+    footage::SegmentRef,
+    object_key,
+    state::{Phase, RecordingFacts},
+};
+use caselock_log::Offset;
+use tokio::time::Instant;
+
+use crate::steps::Segment;
+
+/// A recording and what is being done about it.
+#[derive(Default)]
+pub struct Driven {
+    pub facts: RecordingFacts,
+    /// A step is running.
+    pub busy: bool,
+    /// Facts before this offset must be in the view before the next step is decided.
+    pub settled_at: Offset,
+    pub rests_until: Option<Instant>,
+    pub waiting: Vec<Segment>,
+    pub uploading: BTreeSet<u32>,
+    /// Parts whose facts are durable, but not in the view yet.
+    pub stored: BTreeSet<(u32, u32)>,
+    pub doomed: Option<(u32, &'static str)>,
+}
+
+pub enum Place {
+    /// Nothing more to do with it.
+    Done,
+    /// Not yet: a claim, a part in hand, or the next generation must come first.
+    Wait,
+    /// Now.
+    Store { key: String, segment_size: u32, multipart_id: String },
+}
+
+impl Driven {
+    /// Why the generation can't be finished, if an acknowledged segment is neither a part nor still to come.
+    pub fn lost(&self, head: Offset) -> Option<&'static str> {
+        if !matches!(self.facts.phase(), Some(Phase::Open | Phase::Sealed)) {
+            return None;
+        }
+        let now = self.facts.now()?;
+        if now.completion().is_some() || now.backlog() == 0 {
+            return None;
+        }
+        now.unstored().any(|(_, offset)| offset < head).then_some("FOOTAGE_LOST")
+    }
+
+    /// Where a segment goes next.
+    pub fn place(&self, segment: &Segment) -> Place {
+        let SegmentRef { recording, generation, index, .. } = segment.segment;
+        let facts = &self.facts;
+        let (Some(now), Some(opened)) = (facts.now(), facts.opened()) else { return Place::Wait };
+        let current = facts.current();
+        if generation < current
+            || !matches!(facts.phase(), Some(Phase::Open | Phase::Sealed))
+            || now.completion().is_some()
+        {
+            return Place::Done;
+        }
+        if generation > current || self.is_in_hand(generation, index) || self.doomed.is_some() || self.rests() {
+            return Place::Wait;
+        }
+        // A part of this index is there. With this value it is this segment; with another, either nobody was told that this
+        // one is held, or the acknowledgement will show the conflict.
+        if now.has_part(index) {
+            return Place::Done;
+        }
+        match now.claim() {
+            None => Place::Wait,
+            Some((id, _)) => Place::Store {
+                key: object_key::original(&opened.bureau, recording, generation),
+                segment_size: opened.shape.segment_size,
+                multipart_id: id.to_owned(),
+            },
+        }
+    }
+
+    fn is_in_hand(&self, generation: u32, index: u32) -> bool {
+        self.uploading.contains(&index) || self.stored.contains(&(generation, index))
+    }
+
+    /// Whether it rests after a failure.
+    pub fn rests(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until)
+    }
+}
