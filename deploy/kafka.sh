@@ -138,7 +138,6 @@ broker.heartbeat.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.initial.task.delay.ms=1000
-log.cleaner.backoff.ms=500
 log.retention.check.interval.ms=1000
 log.cleaner.backoff.ms=1000
 log.segment.delete.delay.ms=1000

@@ -54,12 +54,12 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
         // Half forgotten: the rest goes as well.
         return if now.receipt().is_some() { Step::Forget } else { Step::Wait };
     };
-    let older_work = facts.older().any(|(_, g)| !g.finished_work().is_empty());
+    let other_work = facts.others().any(|(_, g)| !g.finished_work().is_empty());
     let is_past = |since: Timestamp, time: SignedDuration| circumstances.now.duration_since(since) > time;
     if let Some(stored_at) = now.stored_at() {
         return match () {
             () if now.completion().is_some() => Step::Announce,
-            () if older_work => Step::AnnounceReset,
+            () if other_work => Step::AnnounceReset,
             () if !now.finished_work().is_empty() => Step::Tidy,
             () if is_past(stored_at, circumstances.keep_facts) => Step::Forget,
             () => Step::Wait,
@@ -76,7 +76,7 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
             () => Step::Wait,
         };
     }
-    if older_work {
+    if other_work {
         return Step::AnnounceReset;
     }
     if let Some(reason) = circumstances.doomed {

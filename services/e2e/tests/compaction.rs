@@ -151,5 +151,5 @@ async fn the_state_is_the_same_after_compaction() {
 /// How many facts stand.
 fn keys(facts: &RecordingFacts) -> usize {
     let now = facts.now().map(|now| (facts.current(), now));
-    facts.older().chain(now).map(|(_, facts)| facts.everything().len()).sum()
+    facts.others().chain(now).map(|(_, facts)| facts.everything().len()).sum()
 }

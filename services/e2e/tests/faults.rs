@@ -238,7 +238,7 @@ async fn found_again_after_all_is_forgotten(bench: &Bench, path: &std::path::Pat
     // As after thirty days: nothing of it is left in the log.
     let facts = bench.facts(id()).await;
     let now = (facts.current(), facts.now().unwrap());
-    for (generation, facts) in facts.older().chain([now]) {
+    for (generation, facts) in facts.others().chain([now]) {
         for subject in facts.everything() {
             let key = FactKey { recording: id(), generation, subject };
             caselock_log::append_fact(&*bench.log, &key, None).await.unwrap();

@@ -1,6 +1,9 @@
 //! One job, from the stored original to the last event. Every part may be repeated; documents decide what there is.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bytes::Bytes;
 use caselock_domain::{
@@ -18,6 +21,7 @@ use caselock_proto::{
     },
     log::v1::MediaJob,
 };
+use caselock_runtime::retry::until_done;
 use caselock_store::{Store, read_document};
 use prost::Message;
 
@@ -29,9 +33,9 @@ use crate::{
     original::{self, Original},
 };
 
-/// How often this machine may fail a job, over about five minutes, before others have their turn: scratch space that is
-/// too small for this original will not grow.
-const ATTEMPTS: u32 = 30;
+/// How often this machine may fail a job before others have their turn: scratch space that is too small for this original
+/// may do for them.
+const MACHINE_FAILURES: u32 = 10;
 
 /// What jobs work with.
 pub struct Jobs {
@@ -50,8 +54,25 @@ struct Job {
 }
 
 impl Jobs {
+    /// Does the job of a record, again and again while what it needs is away. Where this machine fails it too often it is put
+    /// at the topic's end, so that others have their turn.
+    pub async fn run_until_done(&self, entry: &Entry) -> Result<(), JobError> {
+        let failures = AtomicU32::new(0);
+        let run = || async {
+            match self.run(entry).await {
+                Err(JobError::Machine(error)) if failures.fetch_add(1, Ordering::Relaxed) + 1 >= MACHINE_FAILURES => {
+                    tracing::error!(%error, offset = entry.offset, "this machine can't do a job: others have their turn");
+                    self.log.append(Topic::MediaJobs, entry.partition, entry.record.clone()).await?;
+                    Ok(())
+                }
+                done => done,
+            }
+        };
+        until_done("media-job", JobError::is_retryable, run).await
+    }
+
     /// Does the job of a record. A job that can't be done becomes a dead letter; an error is one that passes.
-    pub async fn run(&self, entry: &Entry, attempt: u32) -> Result<(), JobError> {
+    async fn run(&self, entry: &Entry) -> Result<(), JobError> {
         let done = match read_job(entry) {
             Ok(job) => self.work(&job, entry).await,
             Err(error) => Err(error),
@@ -60,9 +81,6 @@ impl Jobs {
             Err(JobError::Impossible { reason, detail }) => self.dead_letter(entry, reason, &detail).await,
             Err(JobError::Store(error)) if !error.is_retryable() => {
                 self.dead_letter(entry, "STORE_REFUSED", &error.to_string()).await
-            }
-            Err(JobError::Machine(error)) if attempt >= ATTEMPTS => {
-                self.dead_letter(entry, "MACHINE_FAILED", &error.to_string()).await
             }
             done => done,
         }

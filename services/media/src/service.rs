@@ -7,7 +7,6 @@ use caselock_domain::time::Clock;
 use caselock_log::{Control, Entry, Head, Log, LogError, Member, Topic};
 use caselock_runtime::{
     health::Health,
-    retry::until_done,
     trace::{self, TRACEPARENT},
 };
 use caselock_store::Store;
@@ -137,12 +136,7 @@ impl Service {
         let span = info_span!("media-job", key = %String::from_utf8_lossy(&entry.record.key));
         trace::continue_from(&span, entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
         let work = async move {
-            let mut attempt = 0;
-            let run = || {
-                attempt += 1;
-                jobs.run(&entry, attempt)
-            };
-            let done = until_done("media-job", JobError::is_retryable, run).await;
+            let done = jobs.run_until_done(&entry).await;
             drop(permit);
             (entry.partition, entry.offset, done)
         };

@@ -67,7 +67,7 @@ impl Worker {
             self.publish(job, &event, at).await?;
         }
         let mut outcome = Outcome::default();
-        for (generation, facts) in job.facts.older() {
+        for (generation, facts) in job.facts.others() {
             let tidied = self.tidy(job, generation, facts.finished_work()).await?;
             outcome.settled_at = outcome.settled_at.max(tidied.settled_at);
         }

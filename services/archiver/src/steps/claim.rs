@@ -6,7 +6,7 @@ use caselock_domain::{
     fact::{Fact, FactKey, Subject},
     manifest::{self, Manifest},
     object_key,
-    receipt::Receipt,
+    receipt::{Receipt, ReceiptPayload},
 };
 use caselock_store::{Lock, NewObject, ensure_locked, oldest_version, read_document};
 
@@ -14,29 +14,53 @@ use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
 
 impl Worker {
-    /// Looks whether the object is there already (its facts may be long forgotten); if not, begins a multipart upload and
+    /// Looks whether the recording is there already (its facts may be long forgotten); if not, begins a multipart upload and
     /// records the claim. Whether it counts shows when the fact comes back: the lowest offset wins.
     pub(super) async fn claim(&self, job: &Job) -> Result<Outcome, WorkError> {
+        if let Some(found) = self.find_stored(job).await? {
+            return Ok(found);
+        }
+        let key = object_key::original(&job.opened()?.bureau, job.id, job.generation());
+        self.begin(job, &key).await
+    }
+
+    /// Whether the store has the recording, in whichever generation: then the receipt is recorded, or, where what lies there
+    /// is none that an archiver wrote, this generation given up.
+    pub(super) async fn find_stored(&self, job: &Job) -> Result<Option<Outcome>, WorkError> {
         let bureau = &job.opened()?.bureau;
-        // The newest generation that was stored counts, whichever one this is.
-        let keys = self.store.keys(&object_key::recording(bureau, job.id), None).await?;
+        let keys = self.keys(&object_key::recording(bureau, job.id)).await?;
         let generations: BTreeSet<_> = keys.iter().filter_map(|key| object_key::manifest_generation(key)).collect();
-        for generation in generations.into_iter().rev() {
-            match self.manifest(job, generation).await {
-                Ok(Some(manifest)) if self.vouches(&manifest).await? => return self.find_again(job, &manifest).await,
-                // Not one that an archiver wrote: it proves nothing.
-                Ok(_) | Err(WorkError::Inconsistent(_)) => {
-                    tracing::error!(recording = %job.id, generation, "a manifest vouches for no object");
+        // The newest generation that was stored counts, whichever one this is.
+        for generation in generations.iter().rev() {
+            match self.manifest(job, *generation).await {
+                Ok(Some(manifest)) => {
+                    if let Some(promised) = self.promised(&manifest).await? {
+                        return self.find_again(&manifest, &promised).await.map(Some);
+                    }
                 }
+                Ok(None) | Err(WorkError::Inconsistent(_)) => {}
                 Err(error) => return Err(error),
             }
+            tracing::error!(recording = %job.id, generation, "a manifest vouches for no object");
         }
         let key = object_key::original(bureau, job.id, job.generation());
-        if keys.contains(&key) {
-            // Nobody who follows the facts leaves an object without claim and manifest.
-            return self.doomed(job, "OBJECT_UNKNOWN").await;
+        if keys.contains(&key) || generations.contains(&job.generation()) {
+            // Nobody who follows the facts leaves an object or a manifest without the other.
+            return self.doomed(job, "OBJECT_UNKNOWN").await.map(Some);
         }
-        self.begin(job, &key).await
+        Ok(None)
+    }
+
+    /// Every key that begins so.
+    async fn keys(&self, prefix: &str) -> Result<BTreeSet<String>, WorkError> {
+        let mut keys = BTreeSet::new();
+        loop {
+            let page = self.store.keys(prefix, keys.last().map(String::as_str)).await?;
+            if page.is_empty() {
+                return Ok(keys);
+            }
+            keys.extend(page);
+        }
     }
 
     /// Begins a multipart upload and records the claim to it.
@@ -67,26 +91,27 @@ impl Worker {
         Ok(Some(manifest))
     }
 
-    /// Whether the object of a manifest is there.
-    async fn vouches(&self, manifest: &Manifest) -> Result<bool, WorkError> {
+    /// What the receipt of a manifest promises, if it can be read and its object is there.
+    async fn promised(&self, manifest: &Manifest) -> Result<Option<ReceiptPayload>, WorkError> {
+        let receipt = Receipt::try_from(&manifest.receipt).and_then(|receipt| receipt.payload());
         let object = oldest_version(&*self.store, &manifest.object_key).await?;
-        Ok(object.is_some_and(|object| object.id == manifest.version))
+        Ok(receipt.ok().filter(|_| object.is_some_and(|object| object.id == manifest.version)))
     }
 
     /// The recording was stored long ago, and its facts are forgotten: it is answered with its receipt, once its lock is
     /// known to be still what the receipt says.
-    async fn find_again(&self, job: &Job, manifest: &Manifest) -> Result<Outcome, WorkError> {
-        let promised = Receipt::try_from(&manifest.receipt)?.payload()?;
+    async fn find_again(&self, manifest: &Manifest, promised: &ReceiptPayload) -> Result<Outcome, WorkError> {
         let lock = Lock { until: Some(promised.locked_until), hold: false };
         ensure_locked(&*self.store, &manifest.object_key, &manifest.version, lock).await?;
-        self.record_receipt(job, manifest).await
+        self.record_receipt(manifest).await
     }
 
     /// Records the receipt that stands in the manifest: the manifest decides which one there is. Its facts are kept from now
     /// on for their time.
-    pub(super) async fn record_receipt(&self, job: &Job, manifest: &Manifest) -> Result<Outcome, WorkError> {
+    pub(super) async fn record_receipt(&self, manifest: &Manifest) -> Result<Outcome, WorkError> {
         let receipt = Receipt::try_from(&manifest.receipt)?;
-        let key = FactKey { recording: job.id, generation: manifest.generation, subject: Subject::Receipted };
+        let key =
+            FactKey { recording: manifest.recording_id, generation: manifest.generation, subject: Subject::Receipted };
         let fact = Fact::Receipted(Box::new(receipt), (self.clock)());
         let offset = self.record(&key, Some(fact)).await?;
         Ok(Outcome { settled_at: offset + 1, doomed: None })

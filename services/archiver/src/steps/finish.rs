@@ -31,7 +31,7 @@ impl Worker {
         match create(&*self.store, &manifest_key, &new, bytes).await? {
             Created::New(version) => {
                 ensure_locked(&*self.store, &manifest_key, &version, lock).await?;
-                self.record_receipt(job, &manifest).await
+                self.record_receipt(&manifest).await
             }
             Created::Existing(version) => {
                 // Written before a crash, or by another archiver, perhaps with another key: what stands there counts.
@@ -42,7 +42,7 @@ impl Worker {
                     let detail = format!("{manifest_key} vouches for another object");
                     return Err(WorkError::Inconsistent(detail));
                 }
-                self.record_receipt(job, &there).await
+                self.record_receipt(&there).await
             }
         }
     }
@@ -94,8 +94,8 @@ impl Worker {
     /// Removes every fact of the recording: what is in the store tells the rest.
     pub(super) async fn forget(&self, job: &Job) -> Result<Outcome, WorkError> {
         let mut outcome = Outcome::default();
-        let older = job.facts.older().map(|(generation, facts)| (generation, facts.everything()));
-        let mut all: Vec<(u32, Vec<Subject>)> = older.collect();
+        let others = job.facts.others().map(|(generation, facts)| (generation, facts.everything()));
+        let mut all: Vec<(u32, Vec<Subject>)> = others.collect();
         all.push((job.generation(), job.now()?.everything()));
         for (generation, subjects) in all {
             outcome = self.tidy(job, generation, subjects).await?;

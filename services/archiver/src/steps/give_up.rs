@@ -71,6 +71,10 @@ impl Worker {
         let (opened, now) = (job.opened()?, job.now()?);
         let key = object_key::original(&opened.bureau, job.id, job.generation());
         let Some((claim, _)) = now.claim() else {
+            // It may be stored since long ago, and its facts forgotten.
+            if let Some(found) = self.find_stored(job).await?.filter(|found| found.doomed.is_none()) {
+                return Ok(Dropped::Claimed(found));
+            }
             // Another archiver may be about to claim: ours, once it is in the log before theirs, settles that.
             return Ok(Dropped::Claimed(self.begin(job, &key).await?));
         };

@@ -87,9 +87,13 @@ impl RecordingFacts {
         self.generations.get(&self.current()).map(Box::as_ref)
     }
 
-    /// The facts of each generation below the current one.
-    pub fn older(&self) -> impl Iterator<Item = (u32, &GenerationFacts)> {
-        self.generations.range(..self.current()).map(|(number, facts)| (*number, facts.as_ref()))
+    /// The facts of each generation but the current one: older ones, and where an older one is stored, newer ones.
+    pub fn others(&self) -> impl Iterator<Item = (u32, &GenerationFacts)> {
+        let current = self.current();
+        self.generations
+            .iter()
+            .filter(move |(number, _)| **number != current)
+            .map(|(number, facts)| (*number, facts.as_ref()))
     }
 
     /// The opening that counts: of the newest generation that was opened, up to the current one, the first in the log.

@@ -6,6 +6,9 @@ pub enum LogError {
     /// The log can't be reached, or not now. Whether the record was appended is not known.
     #[error("the log is not available: {0}")]
     Unavailable(String),
+    /// The log has no room left. The record may have been appended all the same.
+    #[error("the log is full: {0}")]
+    Full(String),
     /// The member no longer owns the partition. What it wanted to commit is another's now.
     #[error("{topic} partition {partition} belongs to another member of the group now")]
     Fenced {
@@ -33,6 +36,6 @@ pub enum LogError {
 impl LogError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, LogError::Unavailable(_))
+        matches!(self, LogError::Unavailable(_) | LogError::Full(_))
     }
 }

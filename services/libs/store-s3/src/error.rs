@@ -36,6 +36,8 @@ fn kind(call: Call, code: &str, status: Option<u16>, is_construction: bool) -> E
         "AccessDenied" | "ObjectLocked" | "InvalidRequest" | "MethodNotAllowed" if call == Call::Lock => {
             return ErrorKind::Locked;
         }
+        // It will not be implemented by the next try.
+        "NotImplemented" => return ErrorKind::Invalid,
         // Credentials are renewed: it passes, though its status is 400.
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => return ErrorKind::Denied,
         // Concurrent writers of one key, and what comes with status 200 or 400: it passes.

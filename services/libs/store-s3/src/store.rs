@@ -212,6 +212,13 @@ impl Store for S3Store {
             if page.is_truncated != Some(true) {
                 break;
             }
+            if page.next_key_marker.is_none() {
+                return Err(StoreError::new(
+                    ErrorKind::Invalid,
+                    prefix,
+                    "the store lists a page without saying what follows",
+                ));
+            }
             marker = (page.next_key_marker, page.next_version_id_marker);
         }
         Ok(keys)
@@ -305,7 +312,9 @@ impl Store for S3Store {
 fn shortest_abort(rules: &[LifecycleRule]) -> Option<SignedDuration> {
     let enabled = rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled);
     let concerning = enabled.filter(|rule| {
-        let prefix = rule.filter().and_then(|filter| filter.prefix()).unwrap_or_default();
+        // Older rules have their prefix beside the filter.
+        #[allow(deprecated)]
+        let prefix = rule.filter().and_then(|filter| filter.prefix()).or(rule.prefix()).unwrap_or_default();
         prefix.starts_with(FOOTAGE) || FOOTAGE.starts_with(prefix)
     });
     let days = concerning.filter_map(|rule| rule.abort_incomplete_multipart_upload()?.days_after_initiation());

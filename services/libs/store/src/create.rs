@@ -7,6 +7,8 @@ use crate::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreErr
 
 /// The length of the parts of [`create_from`]: 10,000 of them are more than any derivative.
 pub const PART: u32 = 16 << 20;
+/// How often a part is sent again that did not arrive, or not whole: what came before it need not be.
+const DAMAGED_ON_ITS_WAY: usize = 3;
 
 /// What [`create`] found or made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub async fn create_from(store: &dyn Store, key: &str, new: &NewObject, file: Ar
     match put_parts(store, key, &id, &file, size).await {
         Ok(version) => Ok(Created::New(version)),
         Err(error) => {
-            // What can't be dropped now, the store drops by its own rule for unfinished uploads.
+            // What can't be dropped now is dropped by the store's rule for unfinished uploads.
             let _ = store.abort(key, &id).await;
             match oldest_version(store, key).await? {
                 Some(version) => Ok(Created::Existing(version.id)),
@@ -64,7 +66,13 @@ async fn put_parts(store: &dyn Store, key: &str, id: &str, file: &Arc<File>, siz
         let length = (size - offset).min(u64::from(PART)) as u32;
         let bytes = read_at(file, key, offset, length as usize).await?;
         let (number, crc) = (parts.len() as u32 + 1, Crc64Nvme::of(&bytes));
-        let etag = store.put_part(key, id, number, bytes, crc).await?;
+        let mut stored = store.put_part(key, id, number, bytes.clone(), crc).await;
+        for _ in 0..DAMAGED_ON_ITS_WAY {
+            if stored.as_ref().is_err_and(|error| error.kind == ErrorKind::ChecksumMismatch || error.is_retryable()) {
+                stored = store.put_part(key, id, number, bytes.clone(), crc).await;
+            }
+        }
+        let etag = stored?;
         parts.push(Part { number, etag, crc, length });
         offset += u64::from(length);
     }

@@ -136,14 +136,16 @@ impl Group {
         self.epoch += 1;
         let count = self.seats.len() as u32;
         for (index, seat) in (0..).zip(&mut self.seats) {
-            let own = (0..PARTITIONS).filter(|p| p % count == index);
-            let partitions: Result<Vec<_>, LogError> = own
-                .map(|p| {
-                    let start = self.file.bounds(self.topic, p).start;
-                    let committed = self.file.committed(&self.name, self.topic, p)?;
-                    Ok((p, committed.unwrap_or(start).max(start)))
-                })
-                .collect();
+            let (file, name, topic) = (self.file.clone(), self.name.clone(), self.topic);
+            let positions = tokio::task::spawn_blocking(move || {
+                let own = (0..PARTITIONS).filter(|p| p % count == index);
+                let positions = own.map(|p| {
+                    let start = file.bounds(topic, p).start;
+                    Ok((p, file.committed(&name, topic, p)?.unwrap_or(start).max(start)))
+                });
+                positions.collect::<Result<Vec<_>, LogError>>()
+            });
+            let partitions = positions.await.unwrap_or_else(|e| Err(LogError::Unavailable(e.to_string())));
             let control = match partitions {
                 Ok(partitions) => {
                     let mut fence = seat.fence.lock().unwrap_or_else(PoisonError::into_inner);

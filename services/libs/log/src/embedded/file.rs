@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -24,14 +26,21 @@ const COMMITS: TableDefinition<(&str, u8, u32), u64> = TableDefinition::new("com
 
 /// redb's page cache: enough for what is read right after it was written.
 const CACHE: usize = 64 << 20;
+/// How long a full disk is left alone: opening again reads the whole file.
+const REOPEN: Duration = Duration::from_secs(5);
 
 /// First and next offset of each partition.
 type Bounds = HashMap<(Topic, u32), Range<Offset>>;
 
+enum State {
+    Open(Arc<Database>),
+    /// The disk was full, at this time.
+    Full(Instant),
+}
+
 pub struct LogFile {
     path: PathBuf,
-    /// `None` after an I/O error, until the file is opened again: redb refuses everything after one.
-    database: RwLock<Option<Arc<Database>>>,
+    database: RwLock<State>,
     /// What `BOUNDS` says, as of the last commit.
     bounds: RwLock<Bounds>,
     changed: watch::Sender<()>,
@@ -39,33 +48,56 @@ pub struct LogFile {
 
 impl LogFile {
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let (database, bounds) = open_database(path, true)?;
-        let database = RwLock::new(Some(Arc::new(database)));
+        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(damaged)?;
+        let transaction = database.begin_write().map_err(damaged)?;
+        drop_tombstones(&transaction)?;
+        transaction.open_table(BOUNDS).map_err(damaged)?;
+        transaction.open_table(COMMITS).map_err(damaged)?;
+        transaction.commit().map_err(damaged)?;
+        let bounds = read_bounds(&database)?;
+        let database = RwLock::new(State::Open(Arc::new(database)));
         Ok(Self { path: path.to_owned(), database, bounds: RwLock::new(bounds), changed: watch::channel(()).0 })
     }
 
-    /// The open database. After an I/O error the file is opened again, and read for what of the last commit reached it.
+    /// The open database. After the disk was full the file is opened again, and read for what of the last commit reached it.
     fn database(&self) -> Result<Arc<Database>, LogError> {
-        if let Some(database) = &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(database) => return Ok(database.clone()),
+            State::Full(since) if since.elapsed() < REOPEN => return Err(LogError::Full("not tried again yet".into())),
+            State::Full(_) => {}
+        }
+        let mut state = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(database) = &*state {
             return Ok(database.clone());
         }
-        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &*place {
-            return Ok(database.clone());
+        *state = State::Full(Instant::now());
+        let (database, bounds) = reopen(&self.path)?;
+        {
+            let mut known = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
+            let is_lost = |place: &(Topic, u32), end| bounds.get(place).is_none_or(|now| now.end < end);
+            if known.iter().any(|(place, range)| is_lost(place, range.end)) {
+                return Err(LogError::Damaged(format!("{} has lost what it had", self.path.display())));
+            }
+            *known = bounds;
         }
-        let (database, bounds) = open_database(&self.path, false)?;
-        *self.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
-        tracing::warn!(path = %self.path.display(), "the log's file was opened again after an error");
-        Ok(place.insert(Arc::new(database)).clone())
+        let database = Arc::new(database);
+        *state = State::Open(database.clone());
+        tracing::warn!(path = %self.path.display(), "the log's file was opened again");
+        // A commit that was answered with an error may have reached the file all the same.
+        self.changed.send_replace(());
+        Ok(database)
     }
 
-    /// Does something with the open database, and closes it where an I/O error came of it.
+    /// Does something with the open database, and closes it where the disk was found full: redb refuses everything after an
+    /// error. After any other error it stays so until the process starts anew, since what the disk holds is not certain.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
         let database = self.database()?;
         let result = work(&database);
-        if matches!(result, Err(LogError::Unavailable(_))) {
-            let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            place.take_if(|open| Arc::ptr_eq(open, &database));
+        if matches!(result, Err(LogError::Full(_))) {
+            let mut state = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, &database)) {
+                *state = State::Full(Instant::now());
+            }
         }
         result
     }
@@ -116,15 +148,16 @@ impl LogFile {
     }
 }
 
-fn open_database(path: &Path, is_start: bool) -> Result<(Database, Bounds), LogError> {
-    let database = Database::builder().set_cache_size(CACHE).create(path).map_err(damaged)?;
-    let transaction = database.begin_write().map_err(damaged)?;
-    if is_start {
-        drop_tombstones(&transaction)?;
-    }
-    let bounds = read_bounds(&transaction)?;
-    transaction.open_table(COMMITS).map_err(damaged)?;
-    transaction.commit().map_err(damaged)?;
+/// Opens the file that is there. What the kernel kept in memory of a write that failed is dropped first, so that only what
+/// the disk holds counts.
+fn reopen(path: &Path) -> Result<(Database, Bounds), LogError> {
+    let drop_cached = || -> std::io::Result<()> {
+        let file = File::open(path)?;
+        Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
+    };
+    drop_cached().map_err(|e| damaged(redb::Error::Io(e)))?;
+    let database = Database::builder().set_cache_size(CACHE).open(path).map_err(damaged)?;
+    let bounds = read_bounds(&database)?;
     Ok((database, bounds))
 }
 
@@ -239,7 +272,8 @@ fn drop_tombstones(transaction: &WriteTransaction) -> Result<(), LogError> {
     Ok(())
 }
 
-fn read_bounds(transaction: &WriteTransaction) -> Result<Bounds, LogError> {
+fn read_bounds(database: &Database) -> Result<Bounds, LogError> {
+    let transaction = database.begin_read().map_err(damaged)?;
     let table = transaction.open_table(BOUNDS).map_err(damaged)?;
     let mut bounds = HashMap::new();
     for row in table.iter().map_err(damaged)? {
@@ -254,9 +288,15 @@ fn read_bounds(transaction: &WriteTransaction) -> Result<Bounds, LogError> {
 
 pub(super) fn damaged(error: impl Into<redb::Error>) -> LogError {
     match error.into() {
+        redb::Error::Io(error) if is_full(&error) => LogError::Full(error.to_string()),
         redb::Error::Io(error) => LogError::Unavailable(error.to_string()),
         redb::Error::PreviousIo => LogError::Unavailable("the file failed before".into()),
         redb::Error::DatabaseAlreadyOpen => LogError::Unavailable("the log's file is open in another process".into()),
         error => LogError::Damaged(error.to_string()),
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | FileTooLarge | QuotaExceeded)
 }

@@ -84,7 +84,9 @@ impl Log for EmbeddedLog {
     }
 
     async fn committed(&self, group: &str, topic: Topic, partition: u32) -> Result<Option<Offset>, LogError> {
-        self.file.committed(group, topic, partition)
+        let (file, group) = (self.file.clone(), group.to_owned());
+        let asked = tokio::task::spawn_blocking(move || file.committed(&group, topic, partition)).await;
+        asked.map_err(|e| LogError::Unavailable(e.to_string()))?
     }
 
     async fn delete_before(&self, topic: Topic, partition: u32, offset: Offset) -> Result<(), LogError> {

@@ -20,6 +20,17 @@ enum Command {
     Commit(String, Topic, u32, Offset, Answer<()>),
 }
 
+impl Command {
+    fn fail(self, why: String) {
+        let error = LogError::Unavailable(why);
+        // Whoever asked may be gone.
+        match self {
+            Command::Append(.., answer) => drop(answer.send(Err(error))),
+            Command::DeleteBefore(.., answer) | Command::Commit(.., answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Writer(mpsc::Sender<Command>);
 
@@ -59,10 +70,10 @@ type Done = Box<dyn FnOnce(Result<(), String>) + Send>;
 fn run(file: &LogFile, mut commands: mpsc::Receiver<Command>) {
     while let Some(first) = commands.blocking_recv() {
         let mut answers: Vec<Done> = Vec::new();
+        let mut next = Some(first);
         let written = file.write(|batch| {
             let mut size = 0;
-            let mut next = Some(first);
-            while let Some(command) = next {
+            while let Some(command) = next.take() {
                 size += apply(batch, command, &mut answers)?;
                 next = if size < BATCH { commands.try_recv().ok() } else { None };
             }
@@ -71,6 +82,10 @@ fn run(file: &LogFile, mut commands: mpsc::Receiver<Command>) {
         let outcome = written.map_err(|e| e.to_string());
         for answer in answers {
             answer(outcome.clone());
+        }
+        // The transaction could not even be begun.
+        if let (Some(first), Err(why)) = (next, outcome) {
+            first.fail(why);
         }
     }
 }

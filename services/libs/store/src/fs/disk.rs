@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -18,6 +19,8 @@ use crate::{Crc64Nvme, ErrorKind, NewObject, Part, Result, StoreError};
 const PAGE: usize = 1000;
 /// What the folder of an upload that is being dropped is renamed to.
 const ABORTED: &str = "aborted";
+/// How long an upload is kept that is not completed.
+pub const UNFINISHED: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 pub struct Disk {
     root: PathBuf,
@@ -25,7 +28,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn open(root: PathBuf) -> Result<Self> {
+    pub fn open(root: PathBuf, now: Timestamp) -> Result<Self> {
         let name = root.display().to_string();
         let own = root.join(".caselock");
         let open = || -> io::Result<File> {
@@ -35,7 +38,7 @@ impl Disk {
         let lock = open().map_err(|e| failed(&name, &e))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StoreError::new(ErrorKind::Unavailable, &name, "another process uses this directory"))?;
-        remove_aborted(&own.join("multipart")).map_err(|e| failed(&name, &e))?;
+        remove_unfinished(&own.join("multipart"), now).map_err(|e| failed(&name, &e))?;
         Ok(Self { root, _lock: lock })
     }
 
@@ -296,12 +299,14 @@ pub fn read_chunk(mut file: File, most: usize, key: &str) -> Result<Option<(Byte
     Ok((filled > 0).then(|| (chunk.into(), file)))
 }
 
-/// What a process left that died while it dropped an upload.
-fn remove_aborted(multipart: &Path) -> io::Result<()> {
+/// Removes uploads that were being dropped when the process died, and those that nobody finished in time.
+fn remove_unfinished(multipart: &Path, now: Timestamp) -> io::Result<()> {
     for entry in fs::read_dir(multipart)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == ABORTED) {
-            fs::remove_dir_all(path)?;
+        let entry = entry?;
+        let changed = Timestamp::try_from(entry.metadata()?.modified()?).map_err(io::Error::other)?;
+        let is_aborted = entry.path().extension().is_some_and(|extension| extension == ABORTED);
+        if is_aborted || now.duration_since(changed) > UNFINISHED {
+            fs::remove_dir_all(entry.path())?;
         }
     }
     Ok(())
@@ -310,10 +315,12 @@ fn remove_aborted(multipart: &Path) -> io::Result<()> {
 fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     // A name of its own for each attempt: two parts with one number may be written at once.
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let mut file =
+        tempfile::Builder::new().prefix(".new-").permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
     file.write_all(&serde_json::to_vec(value)?)?;
     file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|e| e.error)
+    file.persist(path).map_err(|e| e.error)?;
+    File::open(folder)?.sync_all()
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {

@@ -35,7 +35,7 @@ pub struct FsStore {
 impl FsStore {
     /// Opens the directory, or creates it. Only one process may use it; a lock file keeps a second one out.
     pub fn open(root: PathBuf, clock: Clock) -> Result<Arc<Self>> {
-        let disk = Arc::new(Disk::open(root)?);
+        let disk = Arc::new(Disk::open(root, clock())?);
         Ok(Arc::new(Self { disk, changes: Arc::default(), clock }))
     }
 
@@ -162,7 +162,7 @@ impl Store for FsStore {
     }
 
     async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
-        Ok(None)
+        Ok(Some(disk::UNFINISHED))
     }
 
     async fn now(&self) -> Result<Timestamp> {
