@@ -1,7 +1,7 @@
 //! Whether our clock and the store's agree, asked anew before something is locked.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,6 +28,16 @@ pub struct ClockCheck {
 impl ClockCheck {
     pub fn new(health: Health) -> Self {
         Self { agreed_at: Mutex::new(None), health }
+    }
+
+    /// Asks from time to time, whether there is work or not, for as long as it is polled.
+    pub async fn watch(self: Arc<Self>, store: Arc<dyn Store>, clock: Clock) {
+        loop {
+            if let Err(error) = self.pass(&*store, &clock).await {
+                tracing::warn!(%error, "the store's clock");
+            }
+            tokio::time::sleep(COUNTS / 2).await;
+        }
     }
 
     /// Ends well where the clocks agree; else the archiver is not ready, and nothing is locked.

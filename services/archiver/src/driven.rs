@@ -26,6 +26,8 @@ pub struct Driven {
     /// Parts whose facts are durable, but not in the view yet.
     pub stored: BTreeSet<(u32, u32)>,
     pub doomed: Option<(u32, &'static str)>,
+    /// How often its step failed for good by now, and how many uploads the store had begun by the first time.
+    pub failures: (u32, u64),
 }
 
 pub enum Place {

@@ -2,7 +2,11 @@
 //!
 //! A single task owns all of it. Work that waits for the log or the store runs beside it and comes back as a [`Done`].
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use caselock_domain::{fact, footage::SegmentRef, id::RecordingId};
 use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
@@ -29,6 +33,8 @@ const TICK: Duration = Duration::from_millis(500);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a step that failed for good rests before it is tried again.
 const REST: Duration = Duration::from_secs(30);
+/// After how many failures, one every [`REST`], a recording's segments give way to others'.
+const GIVE_WAY: u32 = 10;
 /// How long the work in hand may take when the partition is taken away.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -370,6 +376,7 @@ impl Partition {
         driven.busy = false;
         match result {
             Ok(outcome) => {
+                driven.failures = (0, 0);
                 driven.settled_at = driven.settled_at.max(outcome.settled_at);
                 if let Some(reason) = outcome.doomed {
                     driven.doomed = Some((generation, reason));
@@ -379,9 +386,27 @@ impl Partition {
                 tracing::error!(%error, recording = %id, "a step failed; trying again later");
                 let rest = if error.is_retryable() { TICK } else { REST };
                 driven.rests_until = Some(Instant::now() + rest);
+                if !error.is_retryable() {
+                    self.give_way(id);
+                }
             }
         }
         self.evaluate(id);
+    }
+
+    /// Takes the waiting segments of a recording out of the others' way, if its step keeps failing for good while the store
+    /// takes other recordings. They are lost then, and asked for again when the step succeeds.
+    fn give_way(&mut self, id: RecordingId) {
+        let begun = self.setup.worker.begun.load(Ordering::Relaxed);
+        let Some(driven) = self.recordings.get_mut(&id) else { return };
+        let (failures, begun_then) = driven.failures;
+        driven.failures = if failures == 0 { (1, begun) } else { (failures + 1, begun_then) };
+        if failures + 1 < GIVE_WAY || begun == begun_then {
+            return;
+        }
+        for segment in std::mem::take(&mut driven.waiting) {
+            self.dead_letter(segment.entry, segment.permit, "STEP_FAILED");
+        }
     }
 
     fn tick(&mut self) {

@@ -1,10 +1,14 @@
 //! The service: start-up checks, the group, and the window of segments in memory.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use caselock_domain::{fact::Nonce, footage::SegmentRef, shape::LARGE_SEGMENT, time::Clock};
-use caselock_log::{Assignment, Control, Delivered, Followed, Log, LogError, Member, Topic, check_partition};
+use caselock_log::{Assignment, Control, Delivered, Followed, Log, LogError, Member, Topic};
 use caselock_runtime::health::Health;
 use caselock_store::{Store, probe};
 use jiff::SignedDuration;
@@ -28,6 +32,8 @@ const GROUP: &str = "caselock-archiver";
 const INPUTS: usize = 64;
 /// Permits count pages, since a semaphore's are 32 bits.
 const PAGE: usize = 64 << 10;
+/// Steps under way at once.
+const STEPS: usize = 64;
 /// How long to wait before joining again after an error.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -82,8 +88,21 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
     tracing::info!(key_id = signer.key_id(), period = floor.period(), "the store keeps its word");
 
     health.expect("archiver-group");
-    let clock_check = ClockCheck::new(health.clone());
-    let worker = Worker { log, store, signer, clock, clock_check, nonce, floor, metrics: ArchiverMetrics::new() };
+    let clock_check = Arc::new(ClockCheck::new(health.clone()));
+    let watching = clock_check.clone().watch(store.clone(), clock.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
+    let worker = Worker {
+        log,
+        store,
+        signer,
+        clock,
+        clock_check,
+        room: Semaphore::new(STEPS),
+        begun: AtomicU64::new(0),
+        nonce,
+        floor,
+        metrics: ArchiverMetrics::new(),
+    };
     let service = Service {
         worker: Arc::new(worker),
         // At the least, the largest segment fits.
@@ -243,14 +262,7 @@ async fn feed_facts(log: Arc<dyn Log>, inputs: HashMap<u32, mpsc::Sender<Input>>
         let failed = match log.follow(Topic::Uploads, from).await {
             Ok(mut follower) => loop {
                 let (number, position, input) = match follower.recv().await {
-                    Some(Ok(Followed::Entry(entry))) => {
-                        if let Err(error) = check_partition(&*log, &entry) {
-                            // Nothing may be decided on facts that are spread otherwise. The task's end ends the work.
-                            tracing::error!(%error, "the archiver can't work");
-                            return;
-                        }
-                        (entry.partition, entry.offset + 1, Input::Fact(entry))
-                    }
+                    Some(Ok(Followed::Entry(entry))) => (entry.partition, entry.offset + 1, Input::Fact(entry)),
                     Some(Ok(Followed::End { partition, position })) => (partition, position, Input::End(position)),
                     Some(Err(error)) => break error,
                     None => break LogError::Unavailable("the follower ended".into()),

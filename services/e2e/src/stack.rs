@@ -96,7 +96,7 @@ impl Stack {
         stack.config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         if kind == Kind::Distributed {
             let topics = topics.iter().map(|(topic, key, value)| (*topic, (*key).to_owned(), (*value).to_owned()));
-            let how = Provision { partitions: Some(PARTITIONS), replication: 1, settings: topics.collect() };
+            let how = Provision { replication: 1, settings: topics.collect() };
             provision(&stack.kafka, &how).await.unwrap();
             if variables("CASELOCK_TEST_S3_BUCKET").is_none() {
                 S3Store::open(&stack.s3).await.create_bucket().await.unwrap();
@@ -120,6 +120,7 @@ impl Stack {
             Kind::Distributed => {
                 config.push(("kafka.brokers".into(), self.kafka.brokers.clone()));
                 config.push(("kafka.topic_prefix".into(), self.kafka.topic_prefix.clone()));
+                config.push(("kafka.partitions".into(), PARTITIONS.to_string()));
                 config.push(("kafka.single_node".into(), "true".into()));
                 config.push(("kafka.session_timeout_ms".into(), self.kafka.session_timeout_ms.to_string()));
                 config.push(("s3.bucket".into(), self.s3.bucket.clone()));
@@ -236,6 +237,7 @@ fn kafka_config(variables: &dyn Fn(&str) -> Option<String>) -> KafkaConfig {
     KafkaConfig {
         brokers,
         topic_prefix: format!("e2e-{}.", uuid::Uuid::new_v4()),
+        partitions: Some(PARTITIONS),
         single_node: true,
         session_timeout_ms: 6_000,
         ..KafkaConfig::default()

@@ -83,7 +83,7 @@ fn code(reason: Reason) -> Code {
         Reason::SealIncomplete | Reason::SealDigestMismatch | Reason::UploadClosed => Code::FailedPrecondition,
         Reason::RecordingNotFound => Code::NotFound,
         Reason::MemoryBudget | Reason::BacklogFull | Reason::Quota => Code::ResourceExhausted,
-        Reason::Draining | Reason::LogUnavailable => Code::Unavailable,
+        Reason::Draining | Reason::SegmentLate | Reason::LogUnavailable => Code::Unavailable,
         Reason::IdentityInvalid => Code::Unauthenticated,
     }
 }

@@ -24,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
+use tonic_health::ServingStatus;
 
 use crate::{
     admission::Admission,
@@ -124,6 +125,9 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
 async fn report_health(reporter: tonic_health::server::HealthReporter, health: Health, stop: CancellationToken) {
     loop {
         let ready = health.problems().is_empty() && !stop.is_cancelled();
+        // The whole server, which has no name: what most probes ask for.
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        reporter.set_service_status("", status).await;
         if ready {
             reporter.set_serving::<IngestServiceServer<IngestServer>>().await;
         } else {

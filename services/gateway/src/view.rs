@@ -13,7 +13,7 @@ use caselock_domain::{
     reason::Reason,
     state::{Phase, RecordingFacts},
 };
-use caselock_log::{Entry, Followed, Log, LogError, Offset, Topic, append_fact, check_partition};
+use caselock_log::{Entry, Followed, Log, LogError, Offset, Topic, append_fact};
 use caselock_runtime::health::Health;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -83,10 +83,7 @@ impl View {
         let mut follower = self.log.follow(Topic::Uploads, from).await?;
         while let Some(followed) = follower.recv().await {
             match followed? {
-                Followed::Entry(entry) => {
-                    check_partition(&*self.log, &entry)?;
-                    self.apply(entry);
-                }
+                Followed::Entry(entry) => self.apply(entry),
                 Followed::End { partition, position } => {
                     self.advance(partition, position);
                     unread.retain(|p| *p != partition);

@@ -42,17 +42,20 @@ async fn health_follows_readiness() {
     let health = Health::default();
     let (_gateway, channel, _dir) = gateway(false, health.clone()).await;
     let mut client = HealthClient::new(channel);
-    let request = HealthCheckRequest { service: SERVICE.into() };
-    let mut changes = client.watch(request).await.unwrap().into_inner();
-    let mut until = async |wanted: ServingStatus| {
-        let wait = async { while changes.message().await.unwrap().unwrap().status() != wanted {} };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status follows");
-    };
-    until(ServingStatus::NotServing).await;
-    health.started();
-    until(ServingStatus::Serving).await;
-    health.down("uploads-view", "a test");
-    until(ServingStatus::NotServing).await;
+    for service in [SERVICE, ""] {
+        health.expect("a test");
+        let mut changes = client.watch(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+        let mut until = async |wanted: ServingStatus| {
+            let wait = async { while changes.message().await.unwrap().unwrap().status() != wanted {} };
+            tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status follows");
+        };
+        until(ServingStatus::NotServing).await;
+        health.started();
+        health.up("a test");
+        until(ServingStatus::Serving).await;
+        health.down("a test", "not well");
+        until(ServingStatus::NotServing).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,6 +90,18 @@ fn client(connection: &Connection) -> anyhow::Result<Client> {
     Client::new(&connect, key_ring(keys)?).context("use --server, --ca, --cert and --key")
 }
 
+/// The journal must outlive the device: it is never among what is uploaded.
+fn apart(journal: &Path, paths: &[PathBuf]) -> anyhow::Result<()> {
+    let journal = std::path::absolute(journal)?;
+    let there = journal.ancestors().find_map(|folder| folder.canonicalize().ok()).unwrap_or_default();
+    for path in paths.iter().filter_map(|path| path.canonicalize().ok()).filter(|path| path.is_dir()) {
+        if there.starts_with(&path) {
+            bail!("the journal {} lies in {}, which is uploaded: keep it elsewhere", journal.display(), path.display());
+        }
+    }
+    Ok(())
+}
+
 /// A session: files are uploaded through it.
 pub struct Session {
     client: Client,
@@ -102,8 +114,9 @@ pub struct Session {
 
 impl Session {
     /// Opens the journal and prepares the connection.
-    pub fn new(arguments: &args::Session, show: Arc<Show>) -> anyhow::Result<Self> {
+    pub fn new(arguments: &args::Session, paths: &[PathBuf], show: Arc<Show>) -> anyhow::Result<Self> {
         let journal_dir = arguments.connection.journal.clone().map_or_else(Journal::default_dir, Ok)?;
+        apart(&journal_dir, paths).map_err(usage)?;
         let throttle = Arc::<Throttle>::default();
         if let Some(timetable) = &arguments.bwlimit {
             tokio::spawn(timetable.clone().apply(throttle.clone()));

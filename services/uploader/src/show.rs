@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -142,7 +142,15 @@ impl Show {
             bar.set_message(name(path));
             bar
         });
-        FileView { show: self, path, bar, size, held: AtomicU64::new(0) }
+        FileView {
+            show: self,
+            path,
+            bar,
+            size,
+            held: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
+            is_complete: AtomicBool::new(false),
+        }
     }
 
     /// A line for people, above the bars.
@@ -178,7 +186,11 @@ pub struct FileView<'a> {
     path: &'a Path,
     bar: Option<ProgressBar>,
     size: u64,
+    /// Held now; goes back where it must be sent again.
     held: AtomicU64,
+    /// Counted in the total: the most that was held at once.
+    counted: AtomicU64,
+    is_complete: AtomicBool,
 }
 
 impl FileView<'_> {
@@ -219,14 +231,16 @@ impl FileView<'_> {
         }
     }
 
-    /// Everything is held.
+    /// It is stored.
     pub fn complete(&self) {
         self.set_held(self.size);
+        self.is_complete.store(true, Ordering::Relaxed);
     }
 
     /// What is sent again does not count again: the file's bar may go back, the total never does.
     fn set_held(&self, held: u64) {
-        let before = self.held.fetch_max(held, Ordering::Relaxed);
+        self.held.store(held, Ordering::Relaxed);
+        let before = self.counted.fetch_max(held, Ordering::Relaxed);
         self.show.held(held.saturating_sub(before));
         if let Some(bar) = &self.bar {
             bar.set_position(held);
@@ -242,10 +256,10 @@ impl FileView<'_> {
 
 impl Drop for FileView<'_> {
     fn drop(&mut self) {
-        let held = self.held.load(Ordering::Relaxed);
-        if held < self.size {
+        if !self.is_complete.load(Ordering::Relaxed) {
             // Another attempt counts anew what is held by then.
-            self.show.change(|totals| totals.held = totals.held.saturating_sub(held));
+            let counted = self.counted.load(Ordering::Relaxed);
+            self.show.change(|totals| totals.held = totals.held.saturating_sub(counted));
         }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

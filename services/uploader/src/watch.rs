@@ -31,6 +31,8 @@ struct Seen {
     stamp: Stamp,
     since: Instant,
     turn: Turn,
+    /// Counted among the files that are to be uploaded.
+    is_counted: bool,
 }
 
 /// Whose turn it is.
@@ -50,7 +52,7 @@ enum Turn {
 pub async fn run(arguments: args::Watch) -> anyhow::Result<u8> {
     let folder = arguments.folder.canonicalize()?;
     let show = Arc::new(Show::new(arguments.session.json));
-    let session = Arc::new(Session::new(&arguments.session, show.clone())?);
+    let session = Arc::new(Session::new(&arguments.session, std::slice::from_ref(&arguments.folder), show.clone())?);
     show.line(&say("watching", &[("folder", &folder.display().to_string())]));
     let mut watch = Watch {
         room: Arc::new(Semaphore::new(usize::from(arguments.session.parallel))),
@@ -96,18 +98,19 @@ impl Watch {
             // The device was pulled out, most likely: it comes again.
             Err(error) => return tracing::warn!(%error, "can't look through the folder"),
         };
+        let own = self.arguments.manifest.as_ref().and_then(|path| path.canonicalize().ok());
         let now = Instant::now();
         let there: HashSet<_> = files.iter().collect();
         self.seen.retain(|path, _| there.contains(path));
         let mut settled = Vec::new();
-        for path in files {
+        for path in files.into_iter().filter(|path| Some(path) != own.as_ref()) {
             let Ok(stamp) = Stamp::of(&path) else { continue };
-            let new = Seen { stamp, since: now, turn: Turn::Settling };
+            let new = Seen { stamp, since: now, turn: Turn::Settling, is_counted: false };
             let seen = self.seen.entry(path.clone()).or_insert(new);
             if seen.stamp != stamp {
                 // One that changes while it is uploaded is looked at again when that has ended.
                 let turn = if seen.turn == Turn::Uploading { Turn::Uploading } else { Turn::Settling };
-                *seen = Seen { stamp, since: now, turn };
+                *seen = Seen { stamp, since: now, turn, is_counted: false };
             }
             let may_go = match seen.turn {
                 Turn::Settling => true,
@@ -115,9 +118,6 @@ impl Watch {
                 Turn::Uploading | Turn::Done => false,
             };
             if may_go && now.duration_since(seen.since) >= self.settle {
-                if seen.turn == Turn::Settling {
-                    self.show.expect(1, stamp.size);
-                }
                 seen.turn = Turn::Uploading;
                 settled.push((path, stamp));
             }
@@ -137,10 +137,12 @@ impl Watch {
                 return;
             }
         };
-        let own = self.arguments.manifest.as_ref().and_then(|path| path.canonicalize().ok());
-        for (path, stamp) in files.into_iter().filter(|(path, _)| Some(path) != own.as_ref()) {
+        for (path, stamp) in files {
             match sources.plan(&path) {
                 Ok(file) => {
+                    if self.seen.get_mut(&path).is_some_and(|seen| !std::mem::replace(&mut seen.is_counted, true)) {
+                        self.show.expect(1, stamp.size);
+                    }
                     let (session, room) = (self.session.clone(), self.room.clone());
                     self.tasks.spawn(async move {
                         // The semaphore is never closed.

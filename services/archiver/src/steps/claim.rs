@@ -1,6 +1,6 @@
 //! The claim: the multipart id is a fact before the first part goes out.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use caselock_domain::{
     fact::{Fact, FactKey, Subject},
@@ -75,6 +75,7 @@ impl Worker {
             lock_until: self.floor.from((self.clock)())?,
         };
         let id = self.store.begin(key, &new).await?;
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.record_now(job, Subject::Claimed(id), Fact::Claimed((self.clock)())).await
     }
 

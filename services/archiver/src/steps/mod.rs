@@ -7,7 +7,7 @@ mod finish;
 mod give_up;
 mod part;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use caselock_domain::{
     event::RecordingEvent,
@@ -21,6 +21,7 @@ use caselock_domain::{
 use caselock_log::{Log, Offset, Topic, append_fact, publish};
 use caselock_store::Store;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::{
     clock_check::ClockCheck,
@@ -38,7 +39,11 @@ pub struct Worker {
     pub store: Arc<dyn Store>,
     pub signer: ReceiptSigner,
     pub clock: Clock,
-    pub clock_check: ClockCheck,
+    pub clock_check: Arc<ClockCheck>,
+    /// Steps that may be under way at once: after a take-over every recording has one to do.
+    pub room: Semaphore,
+    /// How many multipart uploads were begun: whether the store takes any.
+    pub begun: AtomicU64,
     pub nonce: fn() -> Nonce,
     pub floor: Floor,
     pub metrics: ArchiverMetrics,
@@ -81,6 +86,8 @@ impl Worker {
     /// Does a step, repeating it until it is done or fails for good. Giving up is tried once for each plan: facts that came
     /// meanwhile may forbid it.
     pub async fn run(&self, step: Step, job: &Job) -> Result<Outcome, WorkError> {
+        // The semaphore is never closed.
+        let _room = self.room.acquire().await;
         match step {
             Step::Wait => Ok(Outcome::default()),
             Step::Claim => until_done("claim", || self.claim(job)).await,

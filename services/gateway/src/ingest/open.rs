@@ -19,14 +19,7 @@ impl Ingest {
         bureau: BureauId,
         request: proto::OpenUploadRequest,
     ) -> Result<proto::OpenUploadResponse, Refusal> {
-        let (key, metadata) = validate(&request)?;
-        let shape = Shape::for_size(request.size).map_err(|error| {
-            let reason = match error {
-                ShapeError::Empty => Reason::RecordingEmpty,
-                ShapeError::TooLarge => Reason::RecordingTooLarge,
-            };
-            Refusal::field(reason, "size", error.to_string())
-        })?;
+        let (key, metadata, shape) = validate(&request)?;
         let id = RecordingId::derive(&bureau, &key);
         let opened = Opened { bureau, key, metadata, shape, opened_at: (self.clock)() };
         if let Some(known) = self.known(id, &opened) {
@@ -89,16 +82,27 @@ fn conflicts(there: &Opened, wanted: &Opened) -> Vec<Violation> {
     fields.into_iter().map(|field| Violation { field, expected: "the value it was opened with".into() }).collect()
 }
 
-fn validate(request: &proto::OpenUploadRequest) -> Result<(IdempotencyKey, Metadata), Refusal> {
+fn validate(request: &proto::OpenUploadRequest) -> Result<(IdempotencyKey, Metadata, Shape), Refusal> {
     let mut violations = Vec::new();
     let key = request.idempotency_key.parse::<IdempotencyKey>();
     if let Err(error) = &key {
         violations.push(Violation { field: error.field.into(), expected: error.expected.into() });
     }
+    let shape = Shape::for_size(request.size);
+    if let Err(error) = &shape {
+        violations.push(Violation { field: "size".into(), expected: error.to_string() });
+    }
     let message = request.metadata.clone().unwrap_or_default();
-    match (key, Metadata::from_proto(&message)) {
-        (Ok(key), Ok(metadata)) => Ok((key, metadata)),
-        (_, metadata) => {
+    match (key, Metadata::from_proto(&message), shape) {
+        (Ok(key), Ok(metadata), Ok(shape)) => Ok((key, metadata, shape)),
+        (Ok(_), Ok(_), Err(error)) => {
+            let reason = match error {
+                ShapeError::Empty => Reason::RecordingEmpty,
+                ShapeError::TooLarge => Reason::RecordingTooLarge,
+            };
+            Err(Refusal::field(reason, "size", error.to_string()))
+        }
+        (_, metadata, _) => {
             violations.extend(metadata.err().unwrap_or_default());
             let fields: Vec<_> = violations.iter().map(|v| format!("{}: expected {}", v.field, v.expected)).collect();
             let message = format!("the request has wrong or missing fields: {}", fields.join("; "));

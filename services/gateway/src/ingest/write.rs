@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use caselock_domain::{footage::SegmentRef, id::BureauId, reason::Reason, shape::MAX_CHUNK};
+use caselock_domain::{
+    footage::SegmentRef,
+    id::BureauId,
+    reason::Reason,
+    shape::{LARGE_SEGMENT, MAX_CHUNK},
+};
 use caselock_proto::v1::{self as proto, write_segments_request::Content, write_segments_response::Outcome};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::{
@@ -19,6 +24,8 @@ use super::{
 };
 use crate::{admission::Admitted, refusal::Refusal};
 
+/// How long a segment that is under way may take once the gateway drains.
+const DRAIN: Duration = Duration::from_secs(30);
 /// Answers that may wait for a client that does not read them. Beyond it nothing more is read from the client.
 const ANSWERS: usize = 64;
 
@@ -33,7 +40,7 @@ pub fn serve(
 ) -> BoxStream<'static, Result<proto::WriteSegmentsResponse, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS);
     let ends = Instant::now() + ingest.stream_life();
-    let stream = SegmentStream { ingest, bureau, requests, answers, ends };
+    let stream = SegmentStream { ingest, bureau, requests, answers, ends, drained: None };
     let run = async move {
         let answers = stream.answers.clone();
         if let Err(status) = stream.run().await {
@@ -51,6 +58,8 @@ struct SegmentStream {
     requests: Streaming<proto::WriteSegmentsRequest>,
     answers: Sender,
     ends: Instant,
+    /// When what is under way must have ended, once the gateway drains.
+    drained: Option<Instant>,
 }
 
 impl SegmentStream {
@@ -97,12 +106,11 @@ impl SegmentStream {
 
     async fn take(&mut self, announced: Announced, memory: Admitted) -> Result<(), Status> {
         // A segment that trickles in would hold its memory for ever.
-        let patience = self.patience() * announced.length.div_ceil(MAX_CHUNK as u32);
-        let deadline = Instant::now() + patience;
+        let deadline = self.deadline(announced.length);
         let mut arriving = announced.arriving();
         loop {
             let chunk = self.chunk(deadline).await?;
-            match arriving.take(&chunk).map_err(Status::from)? {
+            match arriving.take(&chunk).map_err(|refusal| self.ingest.refuse(refusal))? {
                 Progress::More(more) => arriving = more,
                 Progress::Mismatch(segment) => {
                     let message = "the bytes do not have the value of their header: send the segment again";
@@ -138,9 +146,13 @@ impl SegmentStream {
     }
 
     async fn skip(&mut self, length: u32) -> Result<(), Status> {
+        if length > LARGE_SEGMENT {
+            return Err(self.broken("a header with the length of a segment: at most 16 MiB"));
+        }
+        let deadline = self.deadline(length);
         let mut left = length as usize;
         while left > 0 {
-            let chunk = self.chunk(Instant::now() + self.patience()).await?;
+            let chunk = self.chunk(deadline).await?;
             left = match left.checked_sub(chunk.len()) {
                 Some(left) if !chunk.is_empty() => left,
                 _ => return Err(self.broken("chunks that together are as long as the header says")),
@@ -149,18 +161,30 @@ impl SegmentStream {
         Ok(())
     }
 
-    fn patience(&self) -> Duration {
-        Duration::from_secs(self.ingest.config.chunk_timeout_seconds)
+    /// Until when a segment that begins now must be there.
+    fn deadline(&self, length: u32) -> Instant {
+        let patience = Duration::from_secs(self.ingest.config.chunk_timeout_seconds);
+        Instant::now() + patience * length.div_ceil(MAX_CHUNK as u32)
     }
 
     async fn chunk(&mut self, deadline: Instant) -> Result<bytes::Bytes, Status> {
-        match timeout_at(deadline, self.requests.message()).await {
+        let drain = self.ingest.drain.clone();
+        let message = loop {
+            let limit = self.drained.map_or(deadline, |drained| drained.min(deadline));
+            tokio::select! {
+                () = drain.cancelled(), if self.drained.is_none() => self.drained = Some(Instant::now() + DRAIN),
+                message = timeout_at(limit, self.requests.message()) => break message,
+            }
+        };
+        match message {
             Ok(Ok(Some(proto::WriteSegmentsRequest { content: Some(Content::Chunk(chunk)) }))) => Ok(chunk),
             Ok(Ok(Some(_))) => Err(self.broken("the chunks of the segment that was begun")),
             Ok(Ok(None)) => Err(self.broken("the rest of the segment before the end of the stream")),
             Ok(Err(status)) => Err(status),
-            // A slow link is no fault of the client's: it opens the next stream.
-            Err(_) => Err(Status::unavailable("the segment did not come in time: open another stream")),
+            Err(_) => {
+                let message = "the segment did not come in time: open another stream";
+                Err(self.ingest.refuse(Refusal::new(Reason::SegmentLate, message)))
+            }
         }
     }
 

@@ -82,6 +82,11 @@ pub async fn read_held(file: &Footage, segments: &mut Segments) -> Result<(), Up
     Ok(())
 }
 
+/// The digest of a segment of the file, as it is now.
+pub async fn digest(file: &Footage, segments: &Segments, index: u32) -> Result<SegmentDigest, UploadError> {
+    Ok(read(file, segments.shape, segments.size, index).await?.1)
+}
+
 async fn read(
     file: &Footage,
     shape: Shape,

@@ -181,16 +181,30 @@ impl Client {
                 let refused = UploadError::from(status);
                 let Some(id) = there.filter(|_| refused.is(Reason::OpenConflict)) else { return Err(refused) };
                 // The same file with other metadata is an amendment's business; another file needs another key.
-                let other = match self.confirm(&id).await {
-                    Ok(receipt) => receipt.payload()?.blake3 != file.whole().await?,
-                    // Not stored yet: which of the two it is can't be said.
-                    Err(UploadError::Receipt(_)) => false,
-                    Err(error) => return Err(error),
-                };
-                return Err(if other { another_file() } else { refused });
+                return Err(if self.is_another(&id, file).await? { another_file() } else { refused });
             }
         };
         Ok((opened.recording.unwrap_or_default(), opened.held))
+    }
+
+    /// Whether the receipt of a recording, or what is held of it by now, shows that it is of another file.
+    async fn is_another(&self, id: &str, file: &Footage) -> Result<bool, UploadError> {
+        let request = proto::GetUploadRequest { recording_id: id.to_owned() };
+        let got = self.ingest().ok_or_else(no_server)?.get_upload(request).await?.into_inner();
+        let recording = got.recording.unwrap_or_default();
+        if let Some(receipt) = &recording.receipt {
+            let payload = self.keys.verify(&Receipt::from_proto(receipt)?)?;
+            return Ok(payload.blake3 != file.whole().await?);
+        }
+        let size = file.stamp().size;
+        let segments = Known::default().segments(&recording, got.held, size)?;
+        for (index, value) in &segments.held {
+            let is_beyond = *index >= segments.shape.segments_of(size);
+            if is_beyond || send::digest(file, &segments, *index).await?.value != *value {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Sends until everything is held; `false` if the upload must be looked at anew.

@@ -42,13 +42,15 @@ pub enum Reason {
     IdentityInvalid,
     /// The stream's messages are out of order.
     StreamInvalid,
+    /// The segment did not come in time: another stream.
+    SegmentLate,
     /// The log can't be reached now.
     LogUnavailable,
 }
 
 impl Reason {
     /// Every reason, for documents and tests.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 19] = [
         Reason::SegmentValueMismatch,
         Reason::SegmentConflict,
         Reason::SegmentOutOfRange,
@@ -66,6 +68,7 @@ impl Reason {
         Reason::Draining,
         Reason::IdentityInvalid,
         Reason::StreamInvalid,
+        Reason::SegmentLate,
         Reason::LogUnavailable,
     ];
 
@@ -89,6 +92,7 @@ impl Reason {
             Reason::Draining => "DRAINING",
             Reason::IdentityInvalid => "IDENTITY_INVALID",
             Reason::StreamInvalid => "STREAM_INVALID",
+            Reason::SegmentLate => "SEGMENT_LATE",
             Reason::LogUnavailable => "LOG_UNAVAILABLE",
         }
     }
@@ -104,7 +108,7 @@ impl Reason {
             Reason::MemoryBudget => Some(Duration::from_millis(500)),
             Reason::BacklogFull => Some(Duration::from_secs(5)),
             Reason::Quota => Some(Duration::from_secs(30)),
-            Reason::Draining => Some(Duration::from_millis(100)),
+            Reason::Draining | Reason::SegmentLate => Some(Duration::from_millis(100)),
             Reason::LogUnavailable => Some(Duration::from_secs(2)),
             _ => None,
         }

@@ -12,6 +12,9 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// What topic names begin with, before `caselock.`; for clusters shared with others.
     pub topic_prefix: String,
+    /// How many partitions every topic was made with, where that is not the usual 48, 48, 48, 12 and 6. Fixed for a topic's
+    /// life: a service refuses to start on a topic that has another count.
+    pub partitions: Option<u32>,
     /// Whether the cluster is one node on purpose: then one replica is enough. Not for production.
     pub single_node: bool,
     /// Milliseconds after which a member that is not heard of loses its partitions.
@@ -53,6 +56,7 @@ impl Default for KafkaConfig {
         Self {
             brokers: "127.0.0.1:9092".into(),
             topic_prefix: String::new(),
+            partitions: None,
             single_node: false,
             session_timeout_ms: 15_000,
             properties: BTreeMap::new(),
@@ -71,6 +75,11 @@ impl KafkaConfig {
         format!("{}{}", self.topic_prefix, topic.name())
     }
 
+    /// How many partitions the topic must have.
+    pub fn partitions(&self, topic: Topic) -> u32 {
+        self.partitions.unwrap_or(topic.default_partitions())
+    }
+
     /// The group's name on this cluster.
     pub fn group(&self, group: &str) -> String {
         format!("{}{group}", self.topic_prefix)
@@ -87,8 +96,9 @@ impl KafkaConfig {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.keepalive.enable", "true");
         for (name, value) in &self.properties {
-            // None of librdkafka's own names has an underscore.
-            config.set(name.replace('_', "."), value.to_string());
+            let is_own = name.contains('.') || ["log_level", "enabled_events"].contains(&name.as_str());
+            let name = if is_own { name.clone() } else { name.replace('_', ".") };
+            config.set(name, value.to_string());
         }
         config
     }

@@ -40,7 +40,7 @@ pub struct KafkaLog {
 }
 
 impl KafkaLog {
-    /// Connects, and finds out how many partitions each topic has. An error if one is missing.
+    /// Connects, and looks whether each topic is there, with as many partitions as it must have.
     pub async fn open(config: &KafkaConfig) -> Result<Arc<Self>, LogError> {
         let unavailable = |e: rdkafka::error::KafkaError| LogError::Unavailable(e.to_string());
         let asker = Arc::new(asker(config, "caselock-asker").map_err(unavailable)?);
@@ -53,7 +53,16 @@ impl KafkaLog {
                 let problem = format!("{} is not there: it must be made first", config.topic(topic));
                 return Err(LogError::Misconfigured { topic, problem });
             }
-            partitions.insert(topic, found as u32);
+            let expected = config.partitions(topic);
+            if found != expected as usize {
+                let problem = format!(
+                    "{} has {found} partitions, and must have the {expected} it was made with (kafka.partitions, if that is \
+                     not the usual count): a recording's facts would be looked for in the wrong ones",
+                    config.topic(topic)
+                );
+                return Err(LogError::Misconfigured { topic, problem });
+            }
+            partitions.insert(topic, expected);
         }
         Ok(Arc::new(Self {
             producer: Producer::new(config).map_err(unavailable)?,

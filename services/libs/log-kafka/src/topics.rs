@@ -20,8 +20,6 @@ pub type Admin = AdminClient<DefaultClientContext>;
 /// How topics are to be made.
 #[derive(Debug, Clone)]
 pub struct Provision {
-    /// Partitions of every topic, instead of each one's own count.
-    pub partitions: Option<u32>,
     /// Replicas of each partition.
     pub replication: u32,
     /// Further settings, by topic.
@@ -34,13 +32,13 @@ pub async fn provision(config: &KafkaConfig, how: &Provision) -> Result<(), LogE
     let admin: Admin = config.client().create().map_err(unavailable)?;
     for topic in Topic::ALL {
         let name = config.topic(topic);
-        let partitions = how.partitions.unwrap_or(topic.default_partitions());
         let settings: Vec<_> = settings(topic, config.single_node)
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .chain(how.settings.iter().filter(|(t, ..)| *t == topic).map(|(_, k, v)| (k.clone(), v.clone())))
             .collect();
-        let new = NewTopic::new(&name, partitions as i32, TopicReplication::Fixed(how.replication as i32));
+        let new =
+            NewTopic::new(&name, config.partitions(topic) as i32, TopicReplication::Fixed(how.replication as i32));
         let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
         let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
         let created = admin.create_topics([&new], &options).await.map_err(unavailable)?;

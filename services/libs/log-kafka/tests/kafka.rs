@@ -14,13 +14,14 @@ fn config() -> KafkaConfig {
     KafkaConfig {
         brokers: std::env::var("CASELOCK_TEST_KAFKA").expect("CASELOCK_TEST_KAFKA names the broker to test against"),
         topic_prefix: format!("test-{}.", uuid::Uuid::new_v4()),
+        partitions: Some(3),
         single_node: true,
         ..KafkaConfig::default()
     }
 }
 
 async fn open(config: &KafkaConfig, settings: Vec<(Topic, String, String)>) -> Arc<KafkaLog> {
-    provision(config, &Provision { partitions: Some(3), replication: 1, settings }).await.unwrap();
+    provision(config, &Provision { replication: 1, settings }).await.unwrap();
     KafkaLog::open(config).await.unwrap()
 }
 
@@ -65,6 +66,14 @@ async fn the_end_behind_a_hole_is_reached() {
         }
     };
     assert_eq!(tokio::time::timeout(Duration::from_secs(30), reach).await.expect("the end is reached"), 1);
+}
+
+#[tokio::test]
+async fn another_count_of_partitions_is_refused() {
+    let config = config();
+    drop(open(&config, Vec::new()).await);
+    let Err(error) = KafkaLog::open(&KafkaConfig { partitions: Some(4), ..config }).await else { panic!() };
+    assert!(error.to_string().contains("has 3 partitions, and must have the 4"), "{error}");
 }
 
 #[tokio::test]

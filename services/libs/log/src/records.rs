@@ -22,23 +22,6 @@ pub async fn append_fact(log: &dyn Log, key: &FactKey, fact: Option<&Fact>) -> R
     log.append(Topic::Uploads, partition, record).await
 }
 
-/// Checks that a record of `uploads` lies in the partition its recording has by the present count. A topic that was given
-/// more partitions spreads a recording's facts over two of them: nobody may decide anything on half of them.
-pub fn check_partition(log: &dyn Log, entry: &Entry) -> Result<(), LogError> {
-    let Ok(key) = FactKey::decode(&entry.record.key) else { return Ok(()) };
-    let count = log.partitions(Topic::Uploads);
-    let expected = partition::of(key.recording, count);
-    if entry.partition == expected {
-        return Ok(());
-    }
-    let problem = format!(
-        "recording {} has facts in partition {}, and with {count} partitions belongs in {expected}: the partition count \
-         was changed; it is fixed for the topic's life",
-        key.recording, entry.partition
-    );
-    Err(LogError::Misconfigured { topic: Topic::Uploads, problem })
-}
-
 /// Publishes an event, as of the time of the fact it reports. Repeating it repeats its id.
 pub async fn publish(
     log: &dyn Log,

@@ -82,8 +82,11 @@ pub fn load<T: DeserializeOwned + Serialize + Default>(
 /// else as a string.
 fn put(table: &mut Table, defaults: &Table, path: &str, text: &str) -> Result<(), ConfigError> {
     let default = lookup(defaults, path);
+    let section = path.rsplit_once('.').and_then(|(section, _)| lookup(defaults, section));
     let value = match default {
         Some(Value::String(_)) => Value::String(text.to_owned()),
+        // A section whose keys are another program's: its values are texts.
+        None if matches!(section, Some(Value::Table(table)) if table.is_empty()) => Value::String(text.to_owned()),
         _ => parse(text).unwrap_or_else(|| Value::String(text.to_owned())),
     };
     let mut table = table;

@@ -17,7 +17,7 @@ use crate::{Assignment, Commits, Control, Delivered, LogError, Member, Offset, T
 const SESSION: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
-pub struct Coordinator(mpsc::UnboundedSender<Event>);
+pub struct Coordinator(mpsc::Sender<Event>);
 
 enum Event {
     Join(oneshot::Sender<Member>),
@@ -42,7 +42,7 @@ struct Seat {
 
 impl Coordinator {
     pub fn start(group: &str, topic: Topic, file: Arc<LogFile>, writer: Writer) -> Self {
-        let (sender, events) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::channel(QUEUE);
         let group = Group { name: group.to_owned(), topic, file, writer, seats: Vec::new(), next_id: 0, epoch: 0 };
         tokio::spawn(group.run(events, sender.downgrade()));
         Self(sender)
@@ -51,7 +51,7 @@ impl Coordinator {
     pub async fn join(&self) -> Result<Member, LogError> {
         let stopped = || LogError::Unavailable("the log is closed".into());
         let (sender, member) = oneshot::channel();
-        self.0.send(Event::Join(sender)).map_err(|_| stopped())?;
+        self.0.send(Event::Join(sender)).await.map_err(|_| stopped())?;
         member.await.map_err(|_| stopped())
     }
 }
@@ -67,7 +67,7 @@ struct Group {
 }
 
 impl Group {
-    async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>, own: mpsc::WeakUnboundedSender<Event>) {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>, own: mpsc::WeakSender<Event>) {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Join(answer) => {
@@ -85,7 +85,7 @@ impl Group {
         }
     }
 
-    fn seat(&mut self, own: &mpsc::WeakUnboundedSender<Event>) -> Member {
+    fn seat(&mut self, own: &mpsc::WeakSender<Event>) -> Member {
         let (control_sender, control) = mpsc::channel(QUEUE);
         let (entry_sender, entries) = mpsc::channel(QUEUE);
         let fence = Arc::new(Mutex::new(Fence::default()));
@@ -102,7 +102,7 @@ impl Group {
             gone.closed().await;
             if let Some(events) = leaving.upgrade() {
                 // The group ends with the log; then nobody needs to know.
-                let _ = events.send(Event::Leave(id));
+                let _ = events.send(Event::Leave(id)).await;
             }
         });
         self.seats.push(Seat { id, control: control_sender, entries: entry_sender, fence, delivery: None });
