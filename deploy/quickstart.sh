@@ -93,7 +93,7 @@ code=0
   --set officers=demo --set "recorded_started_at=$now" --set "recorded_ended_at=$now" || code=$?
 
 say "waiting for proxies and pictures"
-show --wait 600
+show --wait 600 || say "nothing was stored: see above why"
 cat <<MESSAGE
 
 Receipts:  $demo/journal/receipts     (check one: $programs/caselock receipt verify --receipt-keys $demo/ca/receipt-key.pub.pem FILE)

@@ -129,9 +129,20 @@ impl Bench {
 
     /// Uploads a file as `key`, with a case number, so that there is a hold to be set.
     pub async fn upload(&self, client: &Client, path: &Path, key: &str) -> Result<Uploaded, UploadError> {
+        self.upload_as(client, path, key, "application/octet-stream").await
+    }
+
+    /// As [`Bench::upload`], as this media type.
+    pub async fn upload_as(
+        &self,
+        client: &Client,
+        path: &Path,
+        key: &str,
+        content_type: &str,
+    ) -> Result<Uploaded, UploadError> {
         let upload = Upload {
             key: key.to_owned(),
-            metadata: metadata(),
+            metadata: proto::RecordingMetadata { content_type: content_type.into(), ..metadata() },
             throttle: Arc::default(),
             patience: Duration::from_secs(60),
             report: &|_| {},
@@ -153,7 +164,11 @@ impl Bench {
 
     /// The records of the partition that a recording's go to.
     pub async fn records(&self, topic: Topic, id: RecordingId) -> Vec<(u64, Record)> {
-        let number = partition::of(id, self.log.partitions(topic));
+        self.partition(topic, partition::of(id, self.log.partitions(topic))).await
+    }
+
+    /// The records of a partition.
+    pub async fn partition(&self, topic: Topic, number: u32) -> Vec<(u64, Record)> {
         let bounds = self.log.bounds(topic, number).await.unwrap();
         let mut follower = self.log.follow(topic, vec![(number, bounds.start)]).await.unwrap();
         let mut records = Vec::new();

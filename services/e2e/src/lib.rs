@@ -5,19 +5,19 @@ mod bench;
 pub mod browser;
 mod faulty;
 mod footage;
-mod forgetful;
 mod program;
 mod server;
 mod stack;
+mod unfaithful;
 mod uploader;
 
 pub use bench::{Bench, Running};
 pub use faulty::{Death, Faults};
 pub use footage::{Footage, random_file};
-pub use forgetful::Forgetful;
 pub use program::Program;
 pub use server::Server;
 pub use stack::{Kind, Stack, free_port};
+pub use unfaithful::{Lie, Unfaithful};
 pub use uploader::{Run, Uploader};
 
 use std::{

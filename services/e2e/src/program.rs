@@ -75,6 +75,13 @@ impl Program {
         get(self.admin, path)
     }
 
+    /// A number that it counts, summed over labels; 0 before it was counted.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.admin("/metrics");
+        let values = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+    }
+
     /// Resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

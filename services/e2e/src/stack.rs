@@ -6,16 +6,17 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use caselock_domain::{receipt::KeyRing, time::system_clock};
 use caselock_log::{Log, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
-use caselock_store::{Store, fs::FsStore};
+use caselock_store::{Store, fs::FsStore, oldest_version};
 use caselock_store_s3::{S3Config, S3Store};
 use tempfile::TempDir;
 
-use crate::{Program, root};
+use crate::{Program, Run, root, wait_until};
 
 /// On what a stack stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,17 @@ impl Stack {
 
     /// Starts a program beside those of the stack, with further settings.
     pub fn spawn(&self, service: &'static str, admin: u16, settings: &[(&str, String)]) -> Program {
+        self.spawn_without("none", service, admin, settings)
+    }
+
+    /// As [`Stack::spawn`], without the settings that begin so.
+    pub fn spawn_without(
+        &self,
+        left_out: &str,
+        service: &'static str,
+        admin: u16,
+        settings: &[(&str, String)],
+    ) -> Program {
         let sections: &[&str] = match service {
             "gateway" => &["gateway", "kafka", "telemetry"],
             "archiver" => &["archiver", "kafka", "s3", "telemetry"],
@@ -168,6 +180,7 @@ impl Stack {
         };
         let belongs = |(key, _): &&(String, String)| sections.iter().any(|s| key.starts_with(&format!("{s}.")));
         let mut config: Vec<_> = self.config.iter().filter(belongs).cloned().collect();
+        config.retain(|(key, _)| !key.starts_with(left_out));
         config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
         let log = self.dir.path().join(format!("{service}-{admin}.log"));
         Program::spawn(self.first, &format!("caselock-{service}"), &config, admin, &log)
@@ -180,9 +193,28 @@ impl Stack {
 
     /// A number that a service counts, summed over labels; 0 before it was counted.
     pub fn metric(&self, service: &str, name: &str) -> u64 {
-        let text = self.programs[service].admin("/metrics");
-        let values = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
-        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+        self.programs[service].metric(name)
+    }
+
+    /// Waits until media has done with every recording of a run: `derived.json` is the last thing it stores.
+    pub async fn wait_derived(&self, run: &Run) {
+        let ids = run.of_kind("stored").map(|event| event["recording_id"].as_str().unwrap());
+        let keys = ids.map(|id| format!("v1/demo/recordings/{id}/0/derived.json"));
+        if self.kind == Kind::Embedded {
+            for key in keys {
+                wait_until(&key, 300, || self.data().join("store").join(&key).exists());
+            }
+            return;
+        }
+        let store = self.store().await;
+        for key in keys {
+            let there = async {
+                while oldest_version(&*store, &key).await.unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(300), there).await.expect("derivatives");
+        }
     }
 
     /// The service that takes segments.

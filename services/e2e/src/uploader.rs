@@ -63,6 +63,13 @@ impl Uploader {
         command
     }
 
+    /// Begins to watch a folder, its events going to a file.
+    pub fn watch(&self, folder: &Path, log: &Path, more: &[&str]) -> Child {
+        let mut command = Command::new(binary("caselock"));
+        command.args(["watch", "--json"]).args(&self.arguments).args(more).arg(folder);
+        command.stdin(Stdio::null()).stdout(std::fs::File::create(log).unwrap()).spawn().unwrap()
+    }
+
     /// Uploads, and waits for the end.
     pub fn upload(&self, path: &Path, more: &[&str]) -> Run {
         Run::of(self.start(path, more))

@@ -1,6 +1,8 @@
 //! Files that are not what they seem: each costs one job; the original is stored, and the reason is told.
 #![allow(clippy::unwrap_used)]
 
+use prost::Message;
+
 use std::{
     collections::BTreeMap,
     net::TcpListener,
@@ -12,6 +14,7 @@ use std::{
 use caselock_client::{Client, Connect, Tls, Upload};
 use caselock_e2e::{Footage, Kind, Stack, Uploader};
 use caselock_log::{Entry, Followed, Topic};
+use caselock_proto::events::v1::RecordingDerivationFailed;
 use caselock_proto::v1::{Matter, RecordForm, RecordingMetadata, Source};
 
 /// Every record of a topic by now.
@@ -31,6 +34,10 @@ async fn records(stack: &Stack, topic: Topic) -> Vec<Entry> {
 
 fn header(entry: &Entry, name: &str) -> String {
     entry.record.header_value(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+}
+
+fn is_derivation(entry: &Entry) -> bool {
+    header(entry, "ce_type").starts_with("io.caselock.recording.deriv")
 }
 
 /// Uploads with a client that calls everything a video.
@@ -88,15 +95,15 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
     // To our own command a playlist is one, whatever it is called. Another client may say that it is a video.
     ids.insert("a lie about a playlist".into(), upload_as_video(&stack, &footage.path().join("playlist.mp4")).await);
     let give_up = Instant::now() + Duration::from_secs(120);
-    let told = loop {
+    let (told, events) = loop {
         let events = records(&stack, Topic::Events).await;
         let told: BTreeMap<_, _> = events
             .iter()
-            .filter(|entry| header(entry, "ce_type").starts_with("io.caselock.recording.deriv"))
+            .filter(|entry| is_derivation(entry))
             .map(|entry| (header(entry, "ce_subject"), header(entry, "ce_type")))
             .collect();
         if told.len() == ids.len() {
-            break told;
+            break (told, events);
         }
         assert!(Instant::now() < give_up, "{told:?}");
     };
@@ -107,7 +114,14 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
         let letters: Vec<_> = dead.iter().filter(|entry| entry.record.key == id.as_bytes()).collect();
         assert_eq!(letters.len(), 1, "{name}");
         assert_eq!(header(letters[0], "cl-topic"), "caselock.media-jobs.v1");
-        assert!(!header(letters[0], "cl-reason").is_empty());
+        let reason = match name.as_str() {
+            "lie.mp4" | "cut.mp4" => "UNREADABLE",
+            _ => "NOT_MEDIA",
+        };
+        assert_eq!(header(letters[0], "cl-reason"), reason, "{name}");
+        let event = events.iter().find(|entry| entry.record.key == id.as_bytes() && is_derivation(entry)).unwrap();
+        let event = RecordingDerivationFailed::decode(event.record.payload.clone().unwrap()).unwrap();
+        assert_eq!(event.reason, reason, "{name}");
     }
     let contacted = loopback.accept();
     assert!(contacted.is_err(), "the playlist was followed: {contacted:?}");

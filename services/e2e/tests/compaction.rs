@@ -11,6 +11,7 @@ use caselock_domain::{
     fact::{self, Acknowledged, Completed, Fact, FactKey, Opened, PartStored, Subject},
     id::{BureauId, RecordingId},
     metadata::Metadata,
+    receipt::Receipt,
     shape::Shape,
     state::RecordingFacts,
     time::Timestamp,
@@ -52,7 +53,7 @@ fn random_fact(random: &mut StdRng) -> (u32, Subject, Option<Fact>) {
     let nonce = [small(random, 3); 16];
     let id = format!("multipart-{}", small(random, 3));
     let time = at(random.random_range(0..1000));
-    let (subject, fact) = match small(random, 10) {
+    let (subject, fact) = match small(random, 16) {
         0 => (Subject::Opened(nonce), opened()),
         1..=3 => {
             let footage_offset = random.random_range(0..1000);
@@ -64,6 +65,15 @@ fn random_fact(random: &mut StdRng) -> (u32, Subject, Option<Fact>) {
             (Subject::PartStored(index, value), Fact::PartStored(part))
         }
         6 | 7 => (Subject::Claimed(id), Fact::Claimed(time)),
+        10 => (Subject::Reset(format!("R{}", small(random, 2))), Fact::Reset(time)),
+        11 => (Subject::AbandonRequested, Fact::AbandonRequested(time)),
+        12 => (Subject::Abandoned(format!("A{}", small(random, 2))), Fact::Abandoned(time)),
+        13 => {
+            let receipt = Receipt { payload: b"{}".to_vec(), key_id: "k".into(), signature: vec![1; 64] };
+            (Subject::Receipted, Fact::Receipted(Box::new(receipt), time))
+        }
+        14 => (Subject::Verified, Fact::Verified(true, time)),
+        15 => (Subject::Derived, Fact::Derived(None, time)),
         8 => (Subject::Sealed(Blake3([small(random, 2); 32])), Fact::Sealed(28)),
         _ => {
             let version = format!("version {}", nonce[0]);

@@ -8,15 +8,43 @@ use caselock_client::Uploaded;
 use caselock_domain::{
     digest::SegmentValue,
     fact::{Acknowledged, Fact, FactKey, Subject},
+    footage::SegmentRef,
     id::RecordingId,
     manifest::Manifest,
     object_key,
     receipt::Receipt,
     state::Phase,
 };
-use caselock_e2e::{Bench, Death, Faults, Forgetful, random_file};
-use caselock_log::Topic;
-use caselock_store::{Crc64Nvme, ErrorKind, Part, oldest_version, read_document};
+use caselock_e2e::{Bench, Death, Faults, Lie, Unfaithful, random_file};
+use caselock_log::{Record, Topic};
+use caselock_store::{Crc64Nvme, ErrorKind, NewObject, Part, oldest_version, read_document};
+
+/// Makes a test of each function for the embedded ports, and for the real Kafka and S3 server.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(caselock_e2e::Bench::embedded().await).await;
+            })+
+        }
+        mod distributed {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(caselock_e2e::Bench::distributed().await).await;
+            })+
+        }
+    };
+}
+
+on_both!(
+    a_multipart_upload_aborted_before_the_seal_is_sent_again,
+    a_multipart_upload_aborted_after_the_seal_is_sent_again,
+    a_log_that_lost_footage_asks_for_it_again,
+    an_abandoned_upload_is_opened_again,
+    what_cannot_be_used_becomes_a_dead_letter,
+    a_losing_claim_is_dropped,
+);
 
 const KEY: &str = "k";
 const SEGMENT: u64 = 8 << 20;
@@ -153,9 +181,7 @@ async fn stored_in_the_end(bench: &Bench, path: &std::path::Path, meanwhile: imp
     uploaded
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_multipart_upload_aborted_before_the_seal_is_sent_again() {
-    let bench = Bench::embedded().await;
+async fn a_multipart_upload_aborted_before_the_seal_is_sent_again(bench: Bench) {
     let path = file(&bench, 3 * SEGMENT);
     // The archiver dies after its first part; the store forgets the upload; then it goes on.
     let faults = Faults::at(4, Death::After);
@@ -175,9 +201,7 @@ async fn a_multipart_upload_aborted_before_the_seal_is_sent_again() {
     assert!(types.contains(&"io.caselock.recording.resend-needed.v1".to_owned()), "{types:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_multipart_upload_aborted_after_the_seal_is_sent_again() {
-    let bench = Bench::embedded().await;
+async fn a_multipart_upload_aborted_after_the_seal_is_sent_again(bench: Bench) {
     let path = file(&bench, 2 * SEGMENT);
     let meanwhile = async {
         bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
@@ -198,9 +222,7 @@ async fn a_multipart_upload_aborted_after_the_seal_is_sent_again() {
     assert_eq!(oldest_version(&*bench.store, &old).await.unwrap(), None);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_lost_footage_asks_for_it_again() {
-    let bench = Bench::embedded().await;
+async fn a_log_that_lost_footage_asks_for_it_again(bench: Bench) {
     let path = file(&bench, 2 * SEGMENT + 1);
     let meanwhile = async {
         bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
@@ -316,40 +338,108 @@ async fn what_was_completed_is_not_sent_again() {
 async fn a_store_that_does_not_keep_a_hold_gives_no_receipt() {
     let bench = Bench::embedded().await;
     let path = file(&bench, 1000);
-    let forgetful = Forgetful::on(bench.store.clone());
-    let _archiver = bench.archiver_on(bench.log.clone(), forgetful.clone());
+    let unfaithful = Unfaithful::on(bench.store.clone(), Lie::Holds);
+    let _archiver = bench.archiver_on(bench.log.clone(), unfaithful.clone());
     let upload = bench.upload(&bench.client, &path, KEY);
     tokio::pin!(upload);
     tokio::select! {
         done = &mut upload => panic!("{done:?}"),
-        () = forgetful.forgot(3) => {}
+        () = unfaithful.forgot(3) => {}
     }
     assert!(bench.facts(id()).await.now().unwrap().receipt().is_none());
-    forgetful.remember();
+    unfaithful.be_honest();
     check(&bench, &path, &upload.await.unwrap()).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_abandoned_upload_is_opened_again() {
+async fn an_abandoned_upload_is_opened_again(bench: Bench) {
     use caselock_proto::v1::{AbandonUploadRequest, ingest_service_client::IngestServiceClient};
-    let bench = Bench::embedded().await;
-    let path = file(&bench, SEGMENT + 1);
-    // Nobody archives: the upload is held, and sealed by no one, when its client is gone.
+    // Larger than what is on its way at once, so that it can't be sealed by the time that the first segment is seen.
+    let path = file(&bench, 40 * SEGMENT);
     let upload = bench.upload(&bench.client, &path, KEY);
     let held = bench.wait_for("a segment", id(), |f| f.now().is_some_and(|g| !g.held_segments().is_empty()));
     tokio::select! {
         done = upload => panic!("{done:?}"),
         () = held => {}
     }
-    if bench.facts(id()).await.phase() == Some(Phase::Open) {
-        let mut ingest = IngestServiceClient::connect(bench.address()).await.unwrap();
-        ingest.abandon_upload(AbandonUploadRequest { recording_id: id().to_string() }).await.unwrap();
-        let _archiver = bench.archiver(None);
-        bench.wait_for("the end of it", id(), |facts| facts.phase() == Some(Phase::Abandoned)).await;
-        bench.wait_for("tidiness", id(), |facts| facts.now().unwrap().finished_work().is_empty()).await;
-        let uploaded = stored_in_the_end(&bench, &path, async {}).await;
-        assert_eq!(uploaded.payload.generation, 1);
+    assert_eq!(bench.facts(id()).await.phase(), Some(Phase::Open));
+    let mut ingest = IngestServiceClient::connect(bench.address()).await.unwrap();
+    ingest.abandon_upload(AbandonUploadRequest { recording_id: id().to_string() }).await.unwrap();
+    let _archiver = bench.archiver(None);
+    bench.wait_for("the end of it", id(), |facts| facts.phase() == Some(Phase::Abandoned)).await;
+    bench.wait_for("tidiness", id(), |facts| facts.now().unwrap().finished_work().is_empty()).await;
+    let path = file(&bench, 2 * SEGMENT);
+    let uploaded = stored_in_the_end(&bench, &path, async {}).await;
+    assert_eq!(uploaded.payload.generation, 1);
+}
+
+/// Records of `footage` that are no segment, of a recording nobody opened, or not what their header says: each is noted, and
+/// what comes after them is stored.
+async fn what_cannot_be_used_becomes_a_dead_letter(bench: Bench) {
+    let partition = caselock_domain::partition::of(id(), bench.log.partitions(Topic::Footage));
+    let append = async |record: Record| bench.log.append(Topic::Footage, partition, record).await.unwrap();
+    let segment = |recording, value| {
+        let segment = SegmentRef { recording, generation: 0, index: 0, value: SegmentValue([value; 32]) };
+        let mut record = Record::new(recording.to_string(), "not these bytes");
+        record.headers = segment.headers();
+        record
+    };
+    append(Record::new("noise", "noise")).await;
+    // An id of the same partition that nothing speaks of.
+    let unknown = (0..).map(|n| RecordingId::derive(&"demo".parse().unwrap(), &format!("u{n}").parse().unwrap()));
+    let count = bench.log.partitions(Topic::Footage);
+    let unknown = unknown.into_iter().find(|id| caselock_domain::partition::of(*id, count) == partition).unwrap();
+    append(segment(unknown, 7)).await;
+    let path = file(&bench, SEGMENT + 1);
+    let corrupted = async {
+        bench.wait_for("the opening", id(), |facts| facts.phase().is_some()).await;
+        append(segment(id(), 9)).await;
+        std::mem::forget(bench.archiver(None));
+    };
+    // The corrupt segment spoils its generation: the log is not what it was.
+    let uploaded = stored_in_the_end(&bench, &path, corrupted).await;
+    assert!(uploaded.payload.generation <= 1);
+    let mut reasons = Vec::new();
+    for partition in 0..bench.log.partitions(Topic::DeadLetters) {
+        for (_, record) in bench.partition(Topic::DeadLetters, partition).await {
+            assert_eq!(header(&record, "cl-topic"), "caselock.footage.v1");
+            reasons.push(header(&record, "cl-reason"));
+        }
     }
+    for reason in ["FOOTAGE_MALFORMED", "RECORDING_UNKNOWN"] {
+        assert!(reasons.iter().any(|r| r == reason), "{reasons:?}");
+    }
+}
+
+/// Two archivers claimed: the first in the log counts, the other's upload is dropped from the store.
+async fn a_losing_claim_is_dropped(bench: Bench) {
+    let path = file(&bench, 3 * SEGMENT);
+    let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    let race = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        let faults = Faults::at(2, Death::After);
+        let first = bench.archiver(Some(&faults));
+        faults.died().await;
+        first.kill();
+        let new = NewObject { content_type: "a/b".into(), part_size: 8 << 20, lock_until: in_a_minute() };
+        let loser = bench.store.begin(&key, &new).await.unwrap();
+        let subject = Subject::Claimed(loser.clone());
+        let claim = FactKey { recording: id(), generation: 0, subject };
+        let now = Fact::Claimed(caselock_domain::time::Timestamp::now());
+        caselock_log::append_fact(&*bench.log, &claim, Some(&now)).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+        loser
+    };
+    let (uploaded, loser) = tokio::join!(bench.upload(&bench.client, &path, KEY), race);
+    let uploaded = uploaded.unwrap();
+    assert_eq!(uploaded.payload.generation, 0);
+    check(&bench, &path, &uploaded).await;
+    let bytes = bytes::Bytes::from_static(b"late");
+    let put = bench.store.put_part(&key, &loser, 1, bytes.clone(), Crc64Nvme::of(&bytes)).await;
+    assert_eq!(put.unwrap_err().kind, ErrorKind::MultipartGone);
+}
+
+fn in_a_minute() -> caselock_domain::time::Timestamp {
+    caselock_domain::time::whole_seconds(caselock_domain::time::Timestamp::now() + std::time::Duration::from_secs(60))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

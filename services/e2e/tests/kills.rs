@@ -4,7 +4,9 @@
 use std::{path::Path, time::Duration};
 
 use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, free_port, on_both_stacks, wait_until};
+use caselock_log::Topic;
 use caselock_store::Store;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 on_both_stacks!(the_uploader_is_killed_ten_times, every_service_is_killed_under_load);
 
@@ -13,9 +15,13 @@ const SEGMENT: u64 = 8 << 20;
 /// Every file is one object with its own bytes.
 async fn check(store: &dyn Store, run: &Run) {
     for event in run.of_kind("stored") {
-        let key = format!("v1/demo/recordings/{}/0/original", event["recording_id"].as_str().unwrap());
-        let versions = store.versions(&key).await.unwrap();
-        assert_eq!(versions.len(), 1, "{key}");
+        let folder = format!("v1/demo/recordings/{}/", event["recording_id"].as_str().unwrap());
+        let key = format!("{folder}0/original");
+        let keys = store.keys(&folder, None).await.unwrap();
+        assert!(keys.contains(&key), "{keys:?}");
+        for key in &keys {
+            assert_eq!(store.versions(key).await.unwrap().len(), 1, "{key}");
+        }
         let bytes = std::fs::read(event["file"].as_str().unwrap()).unwrap();
         let (_, stored) = caselock_store::read_document(store, &key, bytes.len()).await.unwrap().unwrap();
         assert!(stored == bytes, "{key} is not {}", event["file"]);
@@ -35,19 +41,19 @@ async fn the_uploader_is_killed_ten_times(kind: Kind) {
     let mut stack = Stack::start(kind, &[]).await;
     let uploader = Uploader::new(&stack);
     // Slow enough that the kills come in the middle.
-    let rate = ["--bwlimit", "60M"];
-    let seed = std::process::id();
-    println!("seed {seed}");
+    let rate = ["--bwlimit", "15M"];
+    let seed = std::env::var("CASELOCK_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
+    println!("CASELOCK_TEST_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
     let mut kills = 0;
-    for turn in 0..10u64 {
+    for _ in 0..10 {
         let mut child = uploader.start(footage.path(), &rate);
-        let moment = Duration::from_millis((u64::from(seed) * 7919 + turn * 6133) % 700 + 50);
-        tokio::time::sleep(moment).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..750))).await;
         kills += u64::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(kills >= 3, "only {kills} kills came in time");
+    assert_eq!(kills, 10, "a kill came too late");
     let run = uploader.upload(footage.path(), &[]);
     run.expect_stored(5);
     // Sent again is at most what was on its way at each kill: 4 files with 4 segments each.
@@ -61,17 +67,27 @@ async fn every_service_is_killed_under_load(kind: Kind) {
     let mut stack = Stack::start(kind, &[]).await;
     for (round, service) in stack.services().into_iter().enumerate() {
         let footage = Footage::new()
-            .random(&format!("large {round}"), 12 * SEGMENT + 3)
+            .random(&format!("large {round}"), 16 * SEGMENT + 3)
             .random(&format!("small {round}"), 77)
-            .random(&format!("middle {round}"), 3 * SEGMENT);
+            .random(&format!("middle {round}"), 3 * SEGMENT)
+            .ffmpeg(
+                &format!("video {round}.mp4"),
+                &["-f", "lavfi", "-i", &format!("testsrc2=size=1280x720:duration={}", round + 2), "-g", "25"],
+            );
         let uploader = Uploader::new(&stack);
-        let child = uploader.start(footage.path(), &["--bwlimit", "80M"]);
+        let mut child = uploader.start(footage.path(), &["--bwlimit", "6M"]);
         for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            // Under load: something more was taken since the last start.
+            let before = stack.metric(stack.gateway(), "caselock_gateway_accepted_bytes");
+            wait_until("more footage", 60, || {
+                stack.metric(stack.gateway(), "caselock_gateway_accepted_bytes") > before
+            });
+            assert!(child.try_wait().unwrap().is_none(), "the load ended before the kills");
             stack.restart(service);
         }
         let run = Run::of(child);
-        run.expect_stored(3);
+        run.expect_stored(4);
+        stack.wait_derived(&run).await;
         if kind == Kind::Distributed {
             check(&*stack.store().await, &run).await;
         } else {
@@ -89,15 +105,24 @@ async fn a_zombie_archiver_breaks_nothing() {
     let mut stack = Stack::start(Kind::Distributed, &[]).await;
     let footage = Footage::new().random("a", 10 * SEGMENT).random("b", 5 * SEGMENT + 9);
     let uploader = Uploader::new(&stack);
-    let child = uploader.start(footage.path(), &["--bwlimit", "60M"]);
+    let mut child = uploader.start(footage.path(), &["--bwlimit", "5M"]);
     wait_until("the first parts", 60, || stack.metric("archiver", "caselock_archiver_parts") > 0);
     stack.programs["archiver"].signal("STOP");
     let second = stack.spawn("archiver", free_port(), &[]);
     second.wait_ready();
-    // Stored by the second, which got the partitions when the session of the first had run out.
+    // The second got the partitions when the session of the first had run out; both work on the rest.
+    wait_until("parts of the second", 60, || second.metric("caselock_archiver_parts") > 0);
+    stack.programs["archiver"].signal("CONT");
+    assert!(child.try_wait().unwrap().is_none(), "everything was stored before the first went on");
     let run = Run::of(child);
     run.expect_stored(2);
-    stack.programs["archiver"].signal("CONT");
+    // What is deleted from the log was committed before.
+    let log = stack.log().await;
+    for partition in 0..log.partitions(Topic::Footage) {
+        let start = log.bounds(Topic::Footage, partition).await.unwrap().start;
+        let committed = log.committed("caselock-archiver", Topic::Footage, partition).await.unwrap();
+        assert!(start <= committed.unwrap_or(0), "partition {partition} begins at {start}, {committed:?} is committed");
+    }
     let later = Footage::new().random("c", 4 * SEGMENT);
     let more = uploader.upload(later.path(), &[]);
     more.expect_stored(1);

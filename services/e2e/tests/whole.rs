@@ -3,15 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use caselock_domain::{digest::Blake3, manifest::Manifest, receipt::Receipt};
 use caselock_e2e::{
     Footage, Kind, Stack, Uploader,
     browser::{self, Shown},
-    on_both_stacks, wait_until,
+    on_both_stacks,
 };
 use caselock_store::{ErrorKind, Store, oldest_version, read_document};
 use futures::TryStreamExt;
@@ -71,7 +71,7 @@ async fn a_folder_becomes_locked_receipted_viewable_footage(kind: Kind) {
 
     let stored: BTreeMap<String, Value> =
         run.of_kind("stored").map(|event| (event["file"].as_str().unwrap().to_owned(), event.clone())).collect();
-    wait_for_derivatives(&stack, &stored).await;
+    stack.wait_derived(&run).await;
     stack.stop();
     let store = stack.store().await;
     let mut shown = Vec::new();
@@ -89,24 +89,6 @@ async fn a_folder_becomes_locked_receipted_viewable_footage(kind: Kind) {
     }
 }
 
-/// Every recording is derived: the last thing that is told of it.
-async fn wait_for_derivatives(stack: &Stack, stored: &BTreeMap<String, Value>) {
-    let keys = stored
-        .values()
-        .map(|event| format!("v1/demo/recordings/{}/0/derived.json", event["recording_id"].as_str().unwrap()));
-    if stack.kind == Kind::Embedded {
-        for key in keys {
-            wait_until(&key, 300, || stack.data().join("store").join(&key).exists());
-        }
-        return;
-    }
-    let store = stack.store().await;
-    for key in keys {
-        let there = async { while oldest_version(&*store, &key).await.unwrap().is_none() {} };
-        tokio::time::timeout(std::time::Duration::from_secs(300), there).await.expect("derivatives");
-    }
-}
-
 async fn stored_digest(store: &dyn Store, key: &str, version: &str) -> Blake3 {
     let mut chunks = store.read(key, version, 0).await.unwrap();
     let mut hasher = blake3::Hasher::new();
@@ -116,13 +98,18 @@ async fn stored_digest(store: &dyn Store, key: &str, version: &str) -> Blake3 {
     Blake3(*hasher.finalize().as_bytes())
 }
 
-fn file_digest(path: &Path) -> Blake3 {
-    Blake3(*blake3::Hasher::new().update_reader(File::open(path).unwrap()).unwrap().finalize().as_bytes())
+/// As `b3sum` prints it.
+fn b3sum(path: &Path) -> Blake3 {
+    let program = std::env::var("CASELOCK_TEST_B3SUM").unwrap_or_else(|_| "b3sum".into());
+    let output =
+        Command::new(program).arg("--no-names").arg(path).output().expect("b3sum, as deploy/test.sh installs it");
+    let digest = format!("blake3:{}", String::from_utf8(output.stdout).unwrap().trim());
+    serde_json::from_value(digest.into()).unwrap()
 }
 
 /// One file: its digest, its receipt, its object and lock, its derivatives. Its proxy, if it has one.
 async fn check(stack: &Stack, store: &dyn Store, path: &Path, event: &Value) -> Option<Shown> {
-    let (blake3, size) = (file_digest(path), path.metadata().unwrap().len());
+    let (blake3, size) = (b3sum(path), path.metadata().unwrap().len());
     assert_eq!(event["blake3"], blake3.to_hex().as_str(), "{}", path.display());
 
     let envelope = std::fs::read(event["receipt"].as_str().unwrap()).unwrap();

@@ -50,7 +50,16 @@ pub fn run(arguments: &Show) -> anyhow::Result<()> {
         bail!("no recording lies in {}", store.display());
     }
     let give_up = Instant::now() + Duration::from_secs(arguments.wait);
-    while Instant::now() < give_up && folders.iter().any(|folder| !folder.join("derived.json").exists()) {
+    let mut told = usize::MAX;
+    while Instant::now() < give_up {
+        let left = folders.iter().filter(|folder| !folder.join("derived.json").exists()).count();
+        if left == 0 {
+            break;
+        }
+        if left != told {
+            eprintln!("proxies and pictures: {} of {} recordings are done", folders.len() - left, folders.len());
+            told = left;
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
     let mut table = Table::new();

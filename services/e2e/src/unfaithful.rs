@@ -1,4 +1,4 @@
-//! A store that says yes to a hold and forgets it: only reading back tells.
+//! A store that says yes to a hold and forgets it, or gives back other bytes than it got: only reading back tells.
 
 use std::sync::{
     Arc,
@@ -9,22 +9,32 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use caselock_domain::time::Timestamp;
 use caselock_store::{Crc64Nvme, Lock, NewObject, Part, Result, Store, Version};
-use futures::stream::BoxStream;
+use futures::{StreamExt, stream::BoxStream};
 use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use crate::faulty::is_probe;
 
-/// Forgets holds until it is told to remember.
-pub struct Forgetful {
+/// What it lies about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// It says yes to a hold and forgets it.
+    Holds,
+    /// It gives back other bytes of originals.
+    Bytes,
+}
+
+/// Forgets holds, or damages what is read of originals, until it is told to be honest.
+pub struct Unfaithful {
     inner: Arc<dyn Store>,
-    forgetting: AtomicBool,
+    lie: Lie,
+    lying: AtomicBool,
     forgotten: watch::Sender<u32>,
 }
 
-impl Forgetful {
-    pub fn on(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, forgetting: AtomicBool::new(true), forgotten: watch::channel(0).0 })
+impl Unfaithful {
+    pub fn on(inner: Arc<dyn Store>, lie: Lie) -> Arc<Self> {
+        Arc::new(Self { inner, lie, lying: AtomicBool::new(true), forgotten: watch::channel(0).0 })
     }
 
     /// Resolves when so many holds were forgotten.
@@ -32,13 +42,14 @@ impl Forgetful {
         self.forgotten.subscribe().wait_for(|forgotten| *forgotten >= count).await.unwrap();
     }
 
-    pub fn remember(&self) {
-        self.forgetting.store(false, Ordering::SeqCst);
+    /// Keeps to its word from now on.
+    pub fn be_honest(&self) {
+        self.lying.store(false, Ordering::SeqCst);
     }
 }
 
 #[async_trait]
-impl Store for Forgetful {
+impl Store for Unfaithful {
     async fn begin(&self, key: &str, new: &NewObject) -> Result<String> {
         self.inner.begin(key, new).await
     }
@@ -72,7 +83,16 @@ impl Store for Forgetful {
     }
 
     async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.inner.read(key, version, from).await
+        let chunks = self.inner.read(key, version, from).await?;
+        if self.lie != Lie::Bytes || !key.ends_with("/original") || !self.lying.load(Ordering::SeqCst) {
+            return Ok(chunks);
+        }
+        let damage = |chunk: Result<Bytes>| {
+            let mut bytes = chunk?.to_vec();
+            bytes[0] ^= 1;
+            Ok(bytes.into())
+        };
+        Ok(chunks.map(damage).boxed())
     }
 
     async fn lock(&self, key: &str, version: &str) -> Result<Lock> {
@@ -84,7 +104,7 @@ impl Store for Forgetful {
     }
 
     async fn set_hold(&self, key: &str, version: &str, on: bool) -> Result<()> {
-        if !is_probe(key) && self.forgetting.load(Ordering::SeqCst) {
+        if self.lie == Lie::Holds && !is_probe(key) && self.lying.load(Ordering::SeqCst) {
             self.forgotten.send_modify(|count| *count += 1);
             return Ok(());
         }

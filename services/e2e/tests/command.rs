@@ -1,0 +1,114 @@
+//! The bureaus' command beside `upload`: watching, status, receipts, results, languages, manifests and templates.
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Command, Output};
+
+use caselock_e2e::{Footage, Kind, Stack, Uploader, binary, free_port, wait_until};
+use serde_json::Value;
+
+fn caselock(arguments: &[&str]) -> Output {
+    Command::new(binary("caselock")).args(arguments).env_remove("LANG").env_remove("LC_ALL").output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_are_kept_listed_checked_and_shown_in_both_languages() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("一个", 1000).random("b", 2000);
+    let uploader = Uploader::new(&stack);
+    let result = stack.dir.path().join("result.csv").display().to_string();
+    let run = uploader.upload(footage.path(), &["--result", &result]);
+    run.expect_stored(2);
+    let csv = std::fs::read_to_string(&result).unwrap();
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    for event in run.of_kind("stored") {
+        let id = event["recording_id"].as_str().unwrap();
+        assert!(csv.lines().any(|line| line.contains(id) && line.contains(",stored,")), "{csv}");
+    }
+    let journal = uploader.journal.display().to_string();
+    let listed = text(&caselock(&["status", "--journal", &journal, "--json"]));
+    assert_eq!(listed.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count(), 2, "{listed}");
+
+    let keys = stack.dir.path().join("ca/receipt-key.pub.pem").display().to_string();
+    let receipt = run.of_kind("stored").find(|e| e["size"] == 2000).unwrap()["receipt"].as_str().unwrap().to_owned();
+    let file = footage.path().join("b").display().to_string();
+    let verify = |more: &[&str]| caselock(&[&["receipt", "verify", "--receipt-keys", &keys], more].concat());
+    let good = verify(&["--file", &file, &receipt]);
+    assert_eq!((good.status.code(), text(&good).starts_with("good")), (Some(0), true), "{}", text(&good));
+    let chinese = verify(&["--lang", "zh", &receipt]);
+    assert!(text(&chinese).starts_with("有效"), "{}", text(&chinese));
+    let other = footage.path().join("一个").display().to_string();
+    assert_eq!(verify(&["--file", &other, &receipt]).status.code(), Some(3));
+    // One letter of the payload is another.
+    let forged = stack.dir.path().join("forged.json");
+    let mut envelope: Value = serde_json::from_slice(&std::fs::read(&receipt).unwrap()).unwrap();
+    let payload = envelope["payload"].as_str().unwrap().replacen('e', "f", 1);
+    envelope["payload"] = payload.into();
+    std::fs::write(&forged, envelope.to_string()).unwrap();
+    assert_eq!(verify(&[&forged.display().to_string()]).status.code(), Some(3));
+
+    let help = text(&caselock(&["upload", "--help", "--lang", "zh"]));
+    assert!(help.contains("清单"), "{help}");
+    stack.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_comes_from_manifests_in_gbk_and_from_names() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("DSJ0042_20261120_090500.bin", 100).random("b.bin", 200);
+    let table = "文件,科室,执法人员\nb.bin,医疗监督科,王五;赵六\n";
+    let (gbk, ..) = encoding_rs::GBK.encode(table);
+    let manifest = stack.dir.path().join("清单.csv");
+    std::fs::write(&manifest, gbk).unwrap();
+    let template = r"^(?P<device_id>DSJ\d+)_(?P<recorded_started_at>\d{8}_\d{6})";
+    let uploader = Uploader::new(&stack);
+    let manifest = manifest.display().to_string();
+    let run = uploader.upload(footage.path(), &["--manifest", &manifest, "--template", template]);
+    run.expect_stored(2);
+    stack.stop();
+    let store = stack.store().await;
+    let mut seen = Vec::new();
+    for event in run.of_kind("stored") {
+        let key = format!("v1/demo/recordings/{}/0/manifest.json", event["recording_id"].as_str().unwrap());
+        let (_, bytes) = caselock_store::read_document(&*store, &key, 1 << 20).await.unwrap().unwrap();
+        let metadata = serde_json::from_slice::<Value>(&bytes).unwrap()["metadata"].clone();
+        seen.push((metadata["unit"].clone(), metadata["device_id"].clone(), metadata["recorded_started_at"].clone()));
+    }
+    seen.sort_by_key(|(unit, ..)| unit.to_string());
+    assert_eq!(seen[0].0, "医疗监督科");
+    let from_name = (Value::from("综合监督科"), Value::from("DSJ0042"), Value::from("2026-11-20T01:05:00Z"));
+    assert_eq!(seen[1], from_name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watched_folder_is_taken_as_it_fills_and_another_gateway_does_as_well() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new();
+    // The first of the two does not answer.
+    let servers = format!("https://localhost:{},{}", free_port(), stack.server);
+    let uploader = Uploader::of(&stack, "demo", &servers);
+    let log = stack.dir.path().join("watch.jsonl");
+    let mut watch = uploader.watch(footage.path(), &log, &["--settle", "1", "--every", "1"]);
+    let stored = || std::fs::read_to_string(&log).unwrap_or_default().matches(r#""event":"stored""#).count();
+    let footage = footage.random("first", 3000);
+    wait_until("the first file", 60, || stored() == 1);
+    let _footage = footage.random("second", 5000);
+    wait_until("the second file", 60, || stored() == 2);
+    let id = watch.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+    stack.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_is_kept_off_what_is_uploaded() {
+    let stack = Stack::prepare(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("a", 10);
+    let journal = footage.path().join("journal").display().to_string();
+    let run = Uploader::new(&stack).upload(footage.path(), &["--journal", &journal]);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    assert!(!footage.path().join("journal").exists());
+}
