@@ -7,6 +7,7 @@ mod fields;
 mod journal;
 mod kind;
 mod manifest;
+mod phrases;
 mod receipts;
 mod session;
 mod show;
@@ -50,7 +51,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("caselock: {error:#}");
+            eprintln!("caselock: {}", phrases::shown(&error));
             ExitCode::from(if error.is::<Usage>() { USAGE } else { INTERNAL })
         }
     }

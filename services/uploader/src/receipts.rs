@@ -6,7 +6,13 @@ use anyhow::Context;
 use caselock_client::Footage;
 use caselock_domain::receipt::{Envelope, KeyRing, Receipt};
 
-use crate::{HELD, STORED, args, journal::Journal, text::say, usage};
+use crate::{
+    HELD, STORED, args,
+    journal::Journal,
+    phrases::{say_phrase, shown},
+    text::say,
+    usage,
+};
 
 /// Lists the journal.
 pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
@@ -32,9 +38,9 @@ pub async fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
     for path in &arguments.receipts {
         let file = path.display().to_string();
         match check(path, &keys, arguments.file.as_deref()).await {
-            Ok(what) => println!("{}", say("receipt-good", &[("file", &file), ("what", &what)])),
+            Ok(what) => println!("{}", say("receipt-good", &[("file", &file), ("what", &say_phrase(&what))])),
             Err(error) => {
-                println!("{}", say("receipt-bad", &[("file", &file), ("error", &format!("{error:#}"))]));
+                println!("{}", say("receipt-bad", &[("file", &file), ("error", &shown(&error))]));
                 code = HELD;
             }
         }

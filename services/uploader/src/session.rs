@@ -18,6 +18,7 @@ use crate::{
     journal::{Entry, Journal},
     kind::{self, FileKind},
     manifest::Manifest,
+    phrases::shown,
     receipts::key_ring,
     show::{Event, Show, name},
     template::Templates,
@@ -37,8 +38,25 @@ pub struct Planned {
 /// What became of a file.
 #[derive(Clone)]
 pub enum Outcome {
-    Stored { entry: Entry, kind: FileKind, was_there: bool },
-    Failed { path: PathBuf, error: String, retryable: bool },
+    Stored {
+        entry: Entry,
+        kind: FileKind,
+        was_there: bool,
+    },
+    /// The error in English, for machines, and as a person reads it.
+    Failed {
+        path: PathBuf,
+        error: String,
+        shown: String,
+        retryable: bool,
+    },
+}
+
+impl Outcome {
+    /// A file that failed.
+    pub fn failed(path: PathBuf, error: &anyhow::Error, retryable: bool) -> Self {
+        Self::Failed { path, error: format!("{error:#}"), shown: shown(error), retryable }
+    }
 }
 
 /// Where metadata comes from: flags, then what the name says, then the manifest's row.
@@ -140,7 +158,7 @@ impl Session {
                 let retryable = error
                     .downcast_ref::<UploadError>()
                     .is_some_and(|e| e.is_retryable() || matches!(e, UploadError::Changed));
-                Outcome::Failed { path: file.path, error: format!("{error:#}"), retryable }
+                Outcome::failed(file.path, &error, retryable)
             }
         };
         tell(&self.show, &outcome, Some(&self.journal));
@@ -159,10 +177,9 @@ impl Session {
                 stored
             }
             Err(error) => {
-                let error = format!("{error:#}");
-                self.show.line(&say("kept", &[("file", &file), ("error", &error)]));
-                self.show.event(&Event::Kept { file: &entry.path, error: &error });
-                Outcome::Failed { path: entry.path.clone(), error, retryable: true }
+                self.show.line(&say("kept", &[("file", &file), ("error", &shown(&error))]));
+                self.show.event(&Event::Kept { file: &entry.path, error: &format!("{error:#}") });
+                Outcome::failed(entry.path.clone(), &error, true)
             }
         }
     }
@@ -227,9 +244,9 @@ pub fn tell(show: &Show, outcome: &Outcome, journal: Option<&Journal>) {
                 was_there: *was_there,
             });
         }
-        Outcome::Failed { path, error, retryable } => {
+        Outcome::Failed { path, error, shown, retryable } => {
             let key = if *retryable { "not-yet" } else { "refused" };
-            show.line(&say(key, &[("file", &path.display().to_string()), ("error", error)]));
+            show.line(&say(key, &[("file", &path.display().to_string()), ("error", shown)]));
             show.event(&Event::Failed { file: path, error, retryable: *retryable });
         }
     }

@@ -30,6 +30,11 @@ fn language() -> &'static LanguageIdentifier {
     LANGUAGE.get_or_init(|| langid!("en"))
 }
 
+/// Whether it is Chinese.
+pub fn is_chinese() -> bool {
+    *language() == langid!("zh")
+}
+
 /// A message in the chosen language.
 pub fn say(key: &str, arguments: &[(&'static str, &str)]) -> String {
     let arguments: HashMap<Cow<'static, str>, FluentValue<'_>> =

@@ -8,6 +8,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::{
     HELD, RETRY, STORED, args,
     journal::Journal,
+    phrases::say_phrase,
     session::{Outcome, Planned, Session, Sources, tell},
     show::{Event, Show},
     text::say,
@@ -25,7 +26,7 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
     for path in files {
         match sources.plan(&path) {
             Ok(file) => planned.push(file),
-            Err(error) => outcomes.push(Outcome::Failed { path, error: format!("{error:#}"), retryable: false }),
+            Err(error) => outcomes.push(Outcome::failed(path, &error, false)),
         }
     }
     let show = Arc::new(Show::new(arguments.session.json));
@@ -64,7 +65,7 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
 fn dry_run(show: &Show, planned: &[Planned], all_fit: bool) -> u8 {
     for file in planned {
         let (path, size, kind) = (file.path.display().to_string(), file.size.to_string(), file.kind.as_str());
-        show.line(&say("would-upload", &[("kind", kind), ("size", &size), ("file", &path)]));
+        show.line(&say("would-upload", &[("kind", &say_phrase(kind)), ("size", &size), ("file", &path)]));
         show.event(&Event::WouldUpload { file: &file.path, kind, size: file.size });
     }
     if all_fit { STORED } else { HELD }
@@ -110,7 +111,7 @@ fn write_result(path: &Path, outcomes: &[Outcome], journal: &Journal) -> anyhow:
                 &journal.receipt_path(entry).display().to_string(),
                 "",
             ])?,
-            Outcome::Failed { path, error, retryable } => {
+            Outcome::Failed { path, error, retryable, .. } => {
                 let result = if *retryable { "not yet" } else { "refused" };
                 writer.write_record([&path.display().to_string(), result, "", "", "", "", "", error])?;
             }

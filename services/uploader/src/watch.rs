@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     STORED, args,
+    phrases::shown,
     session::{Outcome, Session, Sources, tell},
     show::Show,
     text::say,
@@ -132,7 +133,7 @@ impl Watch {
         let sources = match Sources::new(&self.arguments) {
             Ok(sources) => sources,
             Err(error) => {
-                self.show.line(&format!("{error:#}"));
+                self.show.line(&shown(&error));
                 files.iter().for_each(|(path, _)| self.put_back(path));
                 return;
             }
@@ -151,8 +152,7 @@ impl Watch {
                     });
                 }
                 Err(error) => {
-                    let error = format!("{error:#}");
-                    tell(&self.show, &Outcome::Failed { path: path.clone(), error, retryable: false }, None);
+                    tell(&self.show, &Outcome::failed(path.clone(), &error, false), None);
                     self.put_back(&path);
                 }
             }

@@ -29,7 +29,7 @@ pub enum UploadError {
         message: String,
     },
     /// The file changed while it was read, or since its upload began.
-    #[error("the file changed while it was read: it will be sent when it rests")]
+    #[error("the file changed while it was read: run the same command again when it rests")]
     Changed,
     /// The file can't be read.
     #[error("the file can't be read: {0}")]

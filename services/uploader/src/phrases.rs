@@ -1,0 +1,120 @@
+//! Errors in Chinese. They are made in English, for machines and logs as well; what a person reads is looked up here.
+
+use std::sync::LazyLock;
+
+use caselock_client::UploadError;
+use regex::Regex;
+
+use crate::text;
+
+/// English, with `{}` for whatever is there, and the same in Chinese.
+struct Phrase {
+    english: Regex,
+    chinese: &'static str,
+}
+
+static PHRASES: LazyLock<Vec<Phrase>> = LazyLock::new(|| {
+    let lines = include_str!("../locales/zh/phrases.txt").lines().filter(|line| !line.starts_with('#'));
+    let mut pairs: Vec<_> = lines.filter_map(|line| line.split_once('\t')).collect();
+    // The most exact first: the one with the most words of its own.
+    pairs.sort_by_key(|(english, _)| std::cmp::Reverse(english.replace("{}", "").len()));
+    let phrases = pairs.into_iter().filter_map(|(english, chinese)| {
+        let pattern = regex::escape(english).replace(r"\{\}", "(.+)");
+        Some(Phrase { english: Regex::new(&format!("(?s)^{pattern}$")).ok()?, chinese })
+    });
+    phrases.collect()
+});
+
+/// An error as a person reads it, in the chosen language.
+pub fn shown(error: &anyhow::Error) -> String {
+    if !text::is_chinese() {
+        return format!("{error:#}");
+    }
+    let causes = error.chain().map(|cause| match cause.downcast_ref::<UploadError>() {
+        Some(error) => upload_error(error),
+        None => phrase(&cause.to_string()),
+    });
+    // An error that shows its source in its own words says it once.
+    let mut said: Vec<String> = Vec::new();
+    for cause in causes {
+        if !said.last().is_some_and(|last| last.ends_with(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join("：")
+}
+
+/// A word or sentence in the chosen language; as it is, where nobody has put it into Chinese.
+pub fn say_phrase(english: &str) -> String {
+    if text::is_chinese() { phrase(english) } else { english.to_owned() }
+}
+
+/// What the gateway says is English: its stable reason tells the same.
+fn upload_error(error: &UploadError) -> String {
+    match error {
+        UploadError::Refused { reason, fields, .. } => {
+            let fields = if fields.is_empty() { String::new() } else { format!(" [{}]", fields.join(", ")) };
+            text::say("refused-by-gateway", &[("reason", reason), ("what", &(phrase(reason) + &fields))])
+        }
+        UploadError::Unavailable { reason, message } => {
+            let known = phrase(reason);
+            let what = if known == *reason { message.clone() } else { known };
+            text::say("away", &[("reason", reason), ("what", &what)])
+        }
+        other => phrase(&other.to_string()),
+    }
+}
+
+fn phrase(english: &str) -> String {
+    for Phrase { english: pattern, chinese } in PHRASES.iter() {
+        let Some(found) = pattern.captures(english) else { continue };
+        let mut parts = found.iter().skip(1).flatten().map(|part| list(part.as_str()));
+        let mut said = String::new();
+        for (place, piece) in chinese.split("{}").enumerate() {
+            if place > 0 {
+                said += &parts.next().unwrap_or_default();
+            }
+            said += piece;
+        }
+        return said;
+    }
+    english.to_owned()
+}
+
+/// Several things parted by semicolons are each looked up.
+fn list(english: &str) -> String {
+    let parts: Vec<_> = english.split("; ").map(str::to_owned).collect();
+    if parts.len() == 1 && !PHRASES.iter().any(|p| p.english.is_match(english)) {
+        return english.to_owned();
+    }
+    parts.iter().map(|part| phrase(part)).collect::<Vec<_>>().join("；")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_put_together_from_their_parts() {
+        let english = "metadata is missing or wrong: metadata.unit: a text of 1 to 200 characters; metadata.source: where \
+                       the recording comes from";
+        assert_eq!(phrase(english), "元数据缺失或有误：unit：1 到 200 个字符的文字；source：记录的来源");
+        assert_eq!(phrase("the file can't be read: Permission denied (os error 13)"), "无法读取文件：没有权限");
+        assert_eq!(phrase("something new"), "something new");
+    }
+
+    #[test]
+    fn every_reason_has_words() {
+        for reason in caselock_domain::reason::Reason::ALL {
+            assert_ne!(phrase(reason.as_str()), reason.as_str());
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_said_by_its_reason() {
+        text::choose(Some("zh"));
+        let error =
+            UploadError::Refused { reason: "QUOTA".into(), message: "English".into(), fields: vec!["a".into()] };
+        assert_eq!(upload_error(&error), "被拒绝（QUOTA）：本机构打开的上传过多 [a]");
+    }
+}
