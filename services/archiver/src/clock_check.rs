@@ -60,3 +60,31 @@ impl ClockCheck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use caselock_domain::time::Timestamp;
+    use caselock_store::fs::FsStore;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_goes_wrong_stops_the_locking_until_it_is_right() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let right: Clock = Arc::new(Timestamp::now);
+        let wrong: Clock = Arc::new(|| Timestamp::now() + Duration::from_secs(61));
+        let store = FsStore::open(dir.path().to_owned(), right.clone()).unwrap();
+        let health = Health::default();
+        health.started();
+        let check = ClockCheck::new(health.clone());
+        check.pass(&*store, &right).await.unwrap();
+        // The answer counts for a minute.
+        check.pass(&*store, &wrong).await.unwrap();
+        tokio::time::advance(COUNTS).await;
+        let error = check.pass(&*store, &wrong).await.unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("clock"), "{error}");
+        assert_eq!(health.problems().len(), 1);
+        check.pass(&*store, &right).await.unwrap();
+        assert!(health.problems().is_empty());
+    }
+}

@@ -2,11 +2,11 @@
 
 use anyhow::Context;
 use caselock_archiver::{ArchiverConfig, ArchiverContext};
-use caselock_domain::time::system_clock;
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
+    clock::system_clock,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };

@@ -2,7 +2,7 @@
 //! archivers, each in a runtime of its own.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,12 +16,11 @@ use caselock_domain::{
     partition,
     receipt::KeyRing,
     state::RecordingFacts,
-    time::system_clock,
 };
 use caselock_gateway::{Gateway, GatewayConfig, GatewayContext};
 use caselock_log::{Followed, Log, Record, Topic, embedded::EmbeddedLog};
 use caselock_proto::v1 as proto;
-use caselock_runtime::health::Health;
+use caselock_runtime::{clock::system_clock, health::Health};
 use caselock_store::{Store, fs::FsStore};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -108,8 +107,12 @@ impl Bench {
 
     /// Starts an archiver on ports of its own.
     pub fn archiver_on(&self, log: Arc<dyn Log>, store: Arc<dyn Store>) -> Running {
-        let config =
-            ArchiverConfig { signing_key: self.dir.path().join("ca/receipt-key.pem"), ..ArchiverConfig::default() };
+        self.archiver_with(log, store, self.dir.path().join("ca/receipt-key.pem"))
+    }
+
+    /// Starts an archiver on ports, and with a signing key, of its own.
+    pub fn archiver_with(&self, log: Arc<dyn Log>, store: Arc<dyn Store>, signing_key: PathBuf) -> Running {
+        let config = ArchiverConfig { signing_key, ..ArchiverConfig::default() };
         let stop = CancellationToken::new();
         let context = ArchiverContext {
             log,

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use caselock_domain::{receipt::KeyRing, time::system_clock};
+use caselock_domain::receipt::KeyRing;
 use caselock_log::{Log, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
+use caselock_runtime::clock::system_clock;
 use caselock_store::{Store, fs::FsStore, oldest_version};
 use caselock_store_s3::{S3Config, S3Store};
 use tempfile::TempDir;
@@ -82,10 +83,11 @@ impl Stack {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let server = format!("https://localhost:{}", free_port());
         let admin = ["gateway", "archiver", "media", "standalone"].map(|service| (service, free_port()));
+        let (kafka, replication) = kafka_config(variables);
         let mut stack = Self {
             kind,
             server,
-            kafka: kafka_config(variables),
+            kafka,
             s3: s3_config(variables),
             first: ":",
             config: Vec::new(),
@@ -95,9 +97,13 @@ impl Stack {
         };
         stack.config = stack.base_config();
         stack.config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        if variables("CASELOCK_TEST_S3_BUCKET").is_some() {
+            // In a bucket of one's own nothing is locked for half a year.
+            stack.config.push(("archiver.retention.unlawful_period_for_tests".into(), "PT15M".into()));
+        }
         if kind == Kind::Distributed {
             let topics = topics.iter().map(|(topic, key, value)| (*topic, (*key).to_owned(), (*value).to_owned()));
-            let how = Provision { replication: 1, settings: topics.collect() };
+            let how = Provision { replication, settings: topics.collect() };
             provision(&stack.kafka, &how).await.unwrap();
             if variables("CASELOCK_TEST_S3_BUCKET").is_none() {
                 S3Store::open(&stack.s3).await.create_bucket().await.unwrap();
@@ -122,7 +128,11 @@ impl Stack {
                 config.push(("kafka.brokers".into(), self.kafka.brokers.clone()));
                 config.push(("kafka.topic_prefix".into(), self.kafka.topic_prefix.clone()));
                 config.push(("kafka.partitions".into(), PARTITIONS.to_string()));
-                config.push(("kafka.single_node".into(), "true".into()));
+                config.push(("kafka.single_node".into(), self.kafka.single_node.to_string()));
+                let properties = self.kafka.properties.iter();
+                config.extend(
+                    properties.map(|(n, v)| (format!("kafka.properties.{}", n.replace('.', "_")), v.to_string())),
+                );
                 config.push(("kafka.session_timeout_ms".into(), self.kafka.session_timeout_ms.to_string()));
                 config.push(("s3.bucket".into(), self.s3.bucket.clone()));
                 config.push(("s3.region".into(), self.s3.region.clone()));
@@ -264,16 +274,10 @@ impl Stack {
     }
 }
 
-fn kafka_config(variables: &dyn Fn(&str) -> Option<String>) -> KafkaConfig {
-    let brokers = variables("CASELOCK_TEST_KAFKA").unwrap_or_default();
-    KafkaConfig {
-        brokers,
-        topic_prefix: format!("e2e-{}.", uuid::Uuid::new_v4()),
-        partitions: Some(PARTITIONS),
-        single_node: true,
-        session_timeout_ms: 6_000,
-        ..KafkaConfig::default()
-    }
+fn kafka_config(variables: &dyn Fn(&str) -> Option<String>) -> (KafkaConfig, u32) {
+    let named = KafkaConfig::for_tests(variables, format!("e2e-{}.", uuid::Uuid::new_v4()), PARTITIONS);
+    let (config, replicas) = named.unwrap_or_default();
+    (KafkaConfig { session_timeout_ms: 6_000, ..config }, replicas)
 }
 
 fn s3_config(variables: &dyn Fn(&str) -> Option<String>) -> S3Config {

@@ -56,6 +56,13 @@ impl Uploader {
         Self { arguments, journal }
     }
 
+    /// Uploads, and returns what a person reads.
+    pub fn say(&self, path: &Path, more: &[&str]) -> String {
+        let mut command = Command::new(binary("caselock"));
+        let output = command.arg("upload").args(&self.arguments).args(more).arg(path).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn command(&self, path: &Path, more: &[&str]) -> Command {
         let mut command = Command::new(binary("caselock"));
         command.args(["upload", "--json"]).args(&self.arguments).args(more).arg(path);

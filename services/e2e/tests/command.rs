@@ -50,6 +50,16 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages() {
     std::fs::write(&forged, envelope.to_string()).unwrap();
     assert_eq!(verify(&[&forged.display().to_string()]).status.code(), Some(3));
 
+    // What goes wrong is Chinese as well; what machines read is not.
+    let bad = Footage::new().with("空", b"").with("c", b"1");
+    let said = uploader.say(bad.path(), &["--lang", "zh", "--set", "unit="]);
+    assert!(said.contains("文件为空"), "{said}");
+    let said = Uploader::new(&stack).say(&footage.path().join("b"), &["--lang", "zh", "--set", "unit=另一科"]);
+    assert!(said.contains("被拒绝（OPEN_CONFLICT）：该记录已用其他元数据打开"), "{said}");
+    let events = uploader.upload(bad.path(), &["--lang", "zh"]);
+    let failed = events.of_kind("failed").next().unwrap()["error"].as_str().unwrap().to_owned();
+    assert!(failed.contains("the file is empty"), "{failed}");
+
     let help = text(&caselock(&["upload", "--help", "--lang", "zh"]));
     assert!(help.contains("清单"), "{help}");
     stack.stop();

@@ -334,6 +334,33 @@ async fn what_was_completed_is_not_sent_again() {
     assert_eq!(uploaded.payload.generation, 0);
 }
 
+/// The key is changed between the manifest and the receipt's fact: the receipt is the one that stands in the manifest, and the
+/// old public key proves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_outlives_the_key_it_was_signed_with() {
+    let bench = Bench::embedded().await;
+    let path = file(&bench, 1000);
+    let key = bench.dir.path().join("new-key.pem");
+    let made =
+        std::process::Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).status();
+    assert!(made.unwrap().success());
+    let uploaded = stored_in_the_end(&bench, &path, async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        // One part: begin, claim, part, its fact, completion, its fact, hold, manifest.
+        let faults = Faults::at(7, Death::After);
+        let first = bench.archiver(Some(&faults));
+        faults.died().await;
+        first.kill();
+        let manifest = object_key::manifest(&"demo".parse().unwrap(), id(), 0);
+        assert!(oldest_version(&*bench.store, &manifest).await.unwrap().is_some());
+        assert!(bench.facts(id()).await.now().unwrap().receipt().is_none());
+        std::mem::forget(bench.archiver_with(bench.log.clone(), bench.store.clone(), key));
+    })
+    .await;
+    // Checked against the old key alone.
+    bench.keys.verify(&uploaded.receipt).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_does_not_keep_a_hold_gives_no_receipt() {
     let bench = Bench::embedded().await;

@@ -10,12 +10,12 @@ use std::{
 };
 
 use caselock_client::Uploaded;
-use caselock_domain::{id::RecordingId, object_key, time::system_clock};
+use caselock_domain::{id::RecordingId, object_key};
 use caselock_e2e::{Bench, Footage, Lie, Unfaithful, binary};
 use caselock_log::{Record, Topic};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_proto::events::v1::{RecordingDerivationFailed, RecordingVerificationFailed, RecordingVerified};
-use caselock_runtime::health::Health;
+use caselock_runtime::{clock::system_clock, health::Health};
 use caselock_store::Store;
 use prost::Message;
 use tokio_util::sync::CancellationToken;

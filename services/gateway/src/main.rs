@@ -1,12 +1,12 @@
 //! The gateway on Kafka.
 
 use anyhow::Context;
-use caselock_domain::time::system_clock;
 use caselock_gateway::{GatewayConfig, GatewayContext};
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
+    clock::system_clock,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };

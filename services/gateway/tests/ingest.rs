@@ -51,7 +51,7 @@ impl Bench {
         let stop = CancellationToken::new();
         let context = GatewayContext {
             log: self.log.clone(),
-            clock: caselock_domain::time::system_clock(),
+            clock: caselock_runtime::clock::system_clock(),
             nonce: || *uuid::Uuid::new_v4().as_bytes(),
             health: Health::default(),
             stop: stop.clone(),
@@ -367,6 +367,74 @@ async fn memory_is_refused_not_overrun() {
     drop(stalled);
     let again = async { while !matches!(door.send(&recording, 3, &bytes).await, Outcome::Accepted(_)) {} };
     tokio::time::timeout(Duration::from_secs(60), again).await.expect("the memory is given back");
+}
+
+/// Begins a segment on a stream of its own, and sends no more of it.
+async fn stall(door: &mut Door, recording: &proto::Recording, index: u32, bytes: &[u8]) -> Stalled {
+    let contents = segment(header(recording, index, bytes), &bytes[..1 << 20]);
+    let (sender, requests) = tokio::sync::mpsc::channel(64);
+    for content in contents {
+        sender.send(proto::WriteSegmentsRequest { content: Some(content) }).await.unwrap();
+    }
+    let stream = tokio_stream::wrappers::ReceiverStream::new(requests);
+    (sender, door.client.write_segments(stream).await.unwrap().into_inner())
+}
+
+type Stalled = (tokio::sync::mpsc::Sender<proto::WriteSegmentsRequest>, tonic::Streaming<proto::WriteSegmentsResponse>);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bureau_cannot_take_all_memory() {
+    let bench = Bench::new();
+    let config = |c: &mut GatewayConfig| {
+        c.memory_budget = 32 << 20;
+        c.bureau_share_percent = 50;
+    };
+    // One gateway knows one bureau here: both doors share the log, not the budget, so the share is seen on one.
+    let mut door = bench.door_with("demo", config).await;
+    let recording = door.open("k", None).await;
+    let bytes = bytes(SEGMENT);
+    let _stalled = [stall(&mut door, &recording, 0, &bytes).await, stall(&mut door, &recording, 1, &bytes).await];
+    // Half of the budget is free, and not for this bureau.
+    let outcome = loop {
+        match door.send(&recording, 2, &bytes).await {
+            Outcome::Accepted(_) => {}
+            refused => break refused,
+        }
+    };
+    assert_eq!(refused(&outcome).reason, "MEMORY_BUDGET");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bureau_cannot_fill_the_log() {
+    let bench = Bench::new();
+    let config = |c: &mut GatewayConfig| {
+        c.backlog_cap = 10_000;
+        c.bureau_share_percent = 20;
+    };
+    let mut demo = bench.door_with("demo", config).await;
+    let recording = demo.open("k", None).await;
+    assert!(matches!(demo.send(&recording, 0, &bytes(2000)).await, Outcome::Accepted(_)));
+    assert_eq!(demo.held(&recording).await, [0]);
+    assert_eq!(refused(&demo.send(&recording, 1, &bytes(1000)).await).reason, "BACKLOG_FULL");
+    let mut other = bench.door_with("other", config).await;
+    let theirs = other.open("k", None).await;
+    assert!(matches!(other.send(&theirs, 0, &bytes(1000)).await, Outcome::Accepted(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_trickles_in_is_ended_and_so_is_an_old_stream() {
+    let bench = Bench::new();
+    let mut door = bench.door_with("demo", |c| c.chunk_timeout_seconds = 1).await;
+    let recording = door.open("k", None).await;
+    let (_sender, mut answers) = stall(&mut door, &recording, 0, &bytes(2 << 20)).await;
+    let status = answers.message().await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "SEGMENT_LATE"));
+    assert!(status.get_error_details().retry_info().is_some());
+    let mut door = bench.door_with("demo", |c| c.stream_life_seconds = 1).await;
+    let (_sender, requests) = tokio::sync::mpsc::channel(1);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = door.client.write_segments(stream).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

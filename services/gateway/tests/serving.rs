@@ -27,7 +27,7 @@ async fn gateway(reflection: bool, health: Health) -> (Gateway, Channel, TempDir
     };
     let context = GatewayContext {
         log: EmbeddedLog::open(&dir.path().join("log")).unwrap(),
-        clock: caselock_domain::time::system_clock(),
+        clock: caselock_runtime::clock::system_clock(),
         nonce: || [7; 16],
         health,
         stop: CancellationToken::new(),

@@ -1,12 +1,12 @@
 //! The media service on Kafka and S3.
 
 use anyhow::Context;
-use caselock_domain::time::system_clock;
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
+    clock::system_clock,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };

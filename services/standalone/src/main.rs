@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use caselock_archiver::{ArchiverConfig, ArchiverContext};
-use caselock_domain::time::system_clock;
 use caselock_gateway::{GatewayConfig, GatewayContext};
 use caselock_log::embedded::EmbeddedLog;
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
+    clock::system_clock,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };

@@ -109,12 +109,4 @@ mod tests {
             assert_ne!(phrase(reason.as_str()), reason.as_str());
         }
     }
-
-    #[test]
-    fn a_refusal_is_said_by_its_reason() {
-        text::choose(Some("zh"));
-        let error =
-            UploadError::Refused { reason: "QUOTA".into(), message: "English".into(), fields: vec!["a".into()] };
-        assert_eq!(upload_error(&error), "被拒绝（QUOTA）：本机构打开的上传过多 [a]");
-    }
 }

@@ -9,6 +9,7 @@ use caselock_domain::{
     shape::Shape,
 };
 use caselock_proto::v1::{self as proto, write_segments_request::Content, write_segments_response::Outcome};
+use futures::future::join_all;
 use tokio::{
     sync::mpsc,
     time::{Duration, Instant, sleep_until},
@@ -20,8 +21,10 @@ use crate::{
     upload::{Report, Upload},
 };
 
-/// Segments of one file that may be on their way at once.
-const IN_FLIGHT: usize = 4;
+/// Streams that carry one file at once, where it has enough segments for them.
+const STREAMS: usize = 2;
+/// Segments of one stream that may be on their way at once.
+const IN_FLIGHT: usize = 2;
 /// The chunks segments are sent in: small enough to come through a slow link in time.
 const CHUNK: usize = 256 << 10;
 /// How many segments of one stream may be damaged on their way before that is an error.
@@ -30,6 +33,7 @@ const DAMAGED: u32 = 8;
 const MESSAGES: usize = 4;
 
 /// The segments of a file in one generation.
+#[derive(Clone)]
 pub struct Segments {
     pub recording: RecordingId,
     pub generation: u32,
@@ -54,6 +58,17 @@ pub enum Ended {
 impl Segments {
     fn missing(&self) -> VecDeque<u32> {
         (0..self.shape.segments_of(self.size)).filter(|i| !self.held.contains_key(i)).collect()
+    }
+
+    /// Takes over what another stream of the same file read and brought.
+    fn merge(&mut self, other: Self) -> Result<(), UploadError> {
+        for (index, digest) in (0..).zip(other.digests) {
+            if let Some(digest) = digest {
+                self.note(index, digest)?;
+            }
+        }
+        self.held.extend(other.held);
+        Ok(())
     }
 
     /// Notes what was read. Every read of a segment must give the same.
@@ -106,14 +121,44 @@ async fn read(
 /// What the reading side tells.
 type ReadResult = Result<(u32, SegmentDigest), UploadError>;
 
-/// Sends what is missing over one stream.
+/// Sends what is missing, over several streams. What each of them brought counts, however the others ended.
 pub async fn send(
     client: &Client,
     upload: &Upload<'_>,
     file: &Footage,
     segments: &mut Segments,
 ) -> Result<Ended, UploadError> {
-    let mut pending = segments.missing();
+    let missing = segments.missing();
+    let streams = (missing.len() / IN_FLIGHT).clamp(1, STREAMS);
+    let mut lanes = vec![VecDeque::new(); streams];
+    for (index, lane) in missing.into_iter().zip((0..streams).cycle()) {
+        lanes[lane].push_back(index);
+    }
+    let lanes = lanes.into_iter().map(|pending| {
+        let mut own = segments.clone();
+        async move { (send_over_one(client, upload, file, &mut own, pending).await, own) }
+    });
+    let mut ended = Ok(Ended::Complete);
+    for (lane, own) in join_all(lanes).await {
+        segments.merge(own)?;
+        ended = match (ended, lane) {
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(Ended::Closed), _) | (_, Ok(Ended::Closed)) => Ok(Ended::Closed),
+            (Ok(Ended::Next), _) | (_, Ok(Ended::Next)) => Ok(Ended::Next),
+            (Ok(Ended::Complete), Ok(Ended::Complete)) => Ok(Ended::Complete),
+        };
+    }
+    ended
+}
+
+/// Sends these segments over one stream.
+async fn send_over_one(
+    client: &Client,
+    upload: &Upload<'_>,
+    file: &Footage,
+    segments: &mut Segments,
+    mut pending: VecDeque<u32>,
+) -> Result<Ended, UploadError> {
     if pending.is_empty() {
         return Ok(Ended::Complete);
     }

@@ -7,11 +7,6 @@ pub use jiff::Timestamp;
 /// A clock. Rules never read one of their own, so that they can be tested on any date.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The system's clock, for composition roots.
-pub fn system_clock() -> Clock {
-    Arc::new(Timestamp::now)
-}
-
 /// Protobuf's time stamp.
 pub type ProtoTimestamp = prost_types::Timestamp;
 

@@ -19,7 +19,10 @@ use caselock_domain::{
     time::{Timestamp, to_proto},
 };
 use caselock_proto::{
-    events::v1::{RecordingDerived, RecordingStored},
+    events::v1::{
+        RecordingAbandoned, RecordingDerivationFailed, RecordingDerived, RecordingResendNeeded, RecordingStored,
+        RecordingVerificationFailed, RecordingVerified,
+    },
     log::v1::MediaJob,
     v1::{Matter, RecordForm, RecordingMetadata, Source},
 };
@@ -130,7 +133,43 @@ fn records() -> String {
         bureau: "demo".into(),
         derivatives: Vec::new(),
     });
-    for event in [stored, derived] {
+    let head = || (recording().to_string(), 1, "demo".to_owned());
+    let (recording_id, generation, bureau) = head();
+    let resend = RecordingEvent::ResendNeeded(RecordingResendNeeded {
+        recording_id,
+        generation,
+        bureau,
+        reason: "FOOTAGE_LOST".into(),
+    });
+    let (recording_id, generation, bureau) = head();
+    let abandoned =
+        RecordingEvent::Abandoned(RecordingAbandoned { recording_id, generation, bureau, reason: "EXPIRED".into() });
+    let (recording_id, generation, bureau) = head();
+    let digest = |byte: u8| vec![byte; 32].into();
+    let verified = RecordingEvent::Verified(RecordingVerified {
+        recording_id,
+        generation,
+        bureau,
+        blake3: digest(3),
+        sha256: digest(5),
+        sm3: digest(6),
+    });
+    let (recording_id, generation, bureau) = head();
+    let failed = RecordingEvent::VerificationFailed(RecordingVerificationFailed {
+        recording_id,
+        generation,
+        bureau,
+        expected_blake3: digest(3),
+        actual_blake3: digest(4),
+    });
+    let (recording_id, generation, bureau) = head();
+    let underived = RecordingEvent::DerivationFailed(RecordingDerivationFailed {
+        recording_id,
+        generation,
+        bureau,
+        reason: "NOT_MEDIA".into(),
+    });
+    for event in [stored, derived, resend, abandoned, verified, failed, underived] {
         let record = event.record(&"demo".parse().unwrap(), recording(), 1, at());
         writeln!(text, "caselock.events.v1\n  key {}", String::from_utf8_lossy(&record.key)).unwrap();
         for (name, value) in record.headers {

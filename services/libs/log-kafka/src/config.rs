@@ -75,6 +75,27 @@ impl KafkaConfig {
         format!("{}{}", self.topic_prefix, topic.name())
     }
 
+    /// For tests against a cluster of one's own: brokers, properties (`name=value`, parted by commas) and replicas from
+    /// `CASELOCK_TEST_KAFKA`, `_PROPERTIES` and `_REPLICATION`. `None` where no cluster is named.
+    pub fn for_tests(
+        variables: &dyn Fn(&str) -> Option<String>,
+        prefix: String,
+        partitions: u32,
+    ) -> Option<(Self, u32)> {
+        let properties = variables("CASELOCK_TEST_KAFKA_PROPERTIES").unwrap_or_default();
+        let pairs = properties.split(',').filter_map(|pair| pair.split_once('='));
+        let replicas = variables("CASELOCK_TEST_KAFKA_REPLICATION").and_then(|count| count.parse().ok()).unwrap_or(1);
+        let config = Self {
+            brokers: variables("CASELOCK_TEST_KAFKA")?,
+            topic_prefix: prefix,
+            partitions: Some(partitions),
+            single_node: replicas == 1,
+            properties: pairs.map(|(name, value)| (name.to_owned(), Property::Text(value.to_owned()))).collect(),
+            ..Self::default()
+        };
+        Some((config, replicas))
+    }
+
     /// How many partitions the topic must have.
     pub fn partitions(&self, topic: Topic) -> u32 {
         self.partitions.unwrap_or(topic.default_partitions())

@@ -10,18 +10,18 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
+fn named() -> (KafkaConfig, u32) {
+    let prefix = format!("test-{}.", uuid::Uuid::new_v4());
+    let named = KafkaConfig::for_tests(&|name| std::env::var(name).ok(), prefix, 3);
+    named.expect("CASELOCK_TEST_KAFKA names the broker to test against")
+}
+
 fn config() -> KafkaConfig {
-    KafkaConfig {
-        brokers: std::env::var("CASELOCK_TEST_KAFKA").expect("CASELOCK_TEST_KAFKA names the broker to test against"),
-        topic_prefix: format!("test-{}.", uuid::Uuid::new_v4()),
-        partitions: Some(3),
-        single_node: true,
-        ..KafkaConfig::default()
-    }
+    named().0
 }
 
 async fn open(config: &KafkaConfig, settings: Vec<(Topic, String, String)>) -> Arc<KafkaLog> {
-    provision(config, &Provision { replication: 1, settings }).await.unwrap();
+    provision(config, &Provision { replication: named().1, settings }).await.unwrap();
     KafkaLog::open(config).await.unwrap()
 }
 

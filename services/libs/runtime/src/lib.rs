@@ -1,6 +1,7 @@
-//! What every service has: configuration, telemetry, an admin port, and an ordered end.
+//! What every service has: a clock, configuration, telemetry, an admin port, and an ordered end.
 
 pub mod admin;
+pub mod clock;
 pub mod config;
 pub mod health;
 pub mod retry;

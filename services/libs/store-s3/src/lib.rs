@@ -4,5 +4,5 @@ mod client;
 mod error;
 mod store;
 
-pub use client::S3Config;
+pub use client::{S3Config, connect};
 pub use store::S3Store;

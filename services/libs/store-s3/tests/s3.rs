@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use caselock_store::Store;
+use caselock_store::{Created, NewObject, Store, create, read_document};
 use caselock_store_s3::{S3Config, S3Store};
 
 fn variable(name: &str) -> Option<String> {
@@ -42,4 +42,23 @@ async fn a_bucket_without_object_lock_is_refused_by_name() {
     store.create_bucket_without_lock().await.unwrap();
     let error = caselock_store::probe::probe(&*store, jiff::Timestamp::now(), "nonce").await.unwrap_err();
     assert!(error.to_string().contains("object-lock"), "{error}");
+}
+
+/// A plain DELETE hides a locked object from HEAD and from `If-None-Match` alike: it is looked for behind the marker.
+#[tokio::test]
+async fn an_object_behind_a_delete_marker_is_still_the_object() {
+    let store = store().await;
+    let key = format!("v1/test/{}/original", uuid::Uuid::new_v4());
+    let lock_until = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 60).unwrap();
+    let new = NewObject { content_type: "text/plain".into(), part_size: 0, lock_until };
+    let Created::New(version) = create(&*store, &key, &new, "footage".into()).await.unwrap() else { panic!() };
+    let client = caselock_store_s3::connect(&config()).await;
+    client.delete_object().bucket(config().bucket).key(&key).send().await.unwrap();
+    let versions = store.versions(&key).await.unwrap();
+    assert_eq!(versions.iter().filter(|version| version.is_delete_marker).count(), 1);
+    let again = create(&*store, &key, &new, "other".into()).await.unwrap();
+    assert_eq!(again, Created::Existing(version.clone()));
+    let (found, bytes) = read_document(&*store, &key, 100).await.unwrap().unwrap();
+    assert_eq!((found, &bytes[..]), (version, &b"footage"[..]));
+    assert_eq!(store.keys(&key, None).await.unwrap(), [key]);
 }

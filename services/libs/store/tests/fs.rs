@@ -4,9 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use caselock_domain::time::system_clock;
+use caselock_domain::time::{Clock, Timestamp};
 use caselock_store::{Crc64Nvme, ErrorKind, NewObject, Part, Store, fs::FsStore};
 use tempfile::TempDir;
+
+fn system_clock() -> Clock {
+    Arc::new(Timestamp::now)
+}
 
 async fn fresh() -> (Arc<dyn Store>, String, TempDir) {
     let dir = TempDir::new().unwrap();
