@@ -78,7 +78,7 @@ impl Fields {
         self.0.get(name).map(String::as_str)
     }
 
-    /// The message. What is missing or wrong for the kind of source is the gateway's to say (and [`crate::upload`]'s, which
+    /// The message. What is missing or wrong for the kind of source is the gateway's to say (and [`crate::session`]'s, which
     /// asks the same rules before anything is sent); here only what can't be read is refused.
     pub fn to_proto(&self, original_name: &str, content_type: &str) -> Result<proto::RecordingMetadata, String> {
         let text = |name| self.get(name).unwrap_or_default().to_owned();

@@ -7,7 +7,7 @@ use encoding_rs::{GBK, UTF_8};
 
 use crate::fields::{Fields, canonical};
 
-/// Rows by file: a path relative to the manifest's folder, or a bare name.
+/// Rows by file: what the file's path must end with, in whole names.
 #[derive(Debug, Default)]
 pub struct Manifest(HashMap<String, Fields>);
 

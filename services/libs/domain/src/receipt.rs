@@ -44,9 +44,9 @@ pub struct ReceiptPayload {
     pub version: String,
     /// When it was stored.
     pub stored_at: Timestamp,
-    /// The date of the lock, as read back.
+    /// The date the lock was set to: the store answered with at least this one when it was read back.
     pub locked_until: Timestamp,
-    /// Whether a legal hold is on, as read back.
+    /// Whether a legal hold was set, and read back.
     pub legal_hold: bool,
 }
 

@@ -53,7 +53,7 @@ pub trait Store: Send + Sync + 'static {
     /// markers.
     async fn put(&self, key: &str, new: &NewObject, bytes: Bytes, crc: Crc64Nvme) -> Result<String>;
 
-    /// Every version of a key, the oldest first; delete markers included.
+    /// Every version of a key: those with data, the oldest first, then the delete markers.
     async fn versions(&self, key: &str) -> Result<Vec<Version>>;
 
     /// Keys that begin with `prefix` and come after `after`, in order: a page of at most 1,000, empty past the last. A key
