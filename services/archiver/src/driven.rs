@@ -26,11 +26,17 @@ pub struct Driven {
     /// Parts whose facts are durable, but not in the view yet.
     pub stored: BTreeSet<(u32, u32)>,
     pub doomed: Option<(u32, &'static str)>,
-    /// How often its step failed for good by now, and how many uploads the store had begun by the first time.
-    pub failures: (u32, u64),
+    /// How often its step failed for good since it last succeeded, while the store took other uploads.
+    pub failures: u32,
 }
 
+/// After how many failures, one every half minute, a recording's segments give way to others'.
+const GIVE_WAY: u32 = 10;
+
+/// Where a segment goes.
 pub enum Place {
+    /// Out of the others' way: it is asked for again once the recording's step succeeds.
+    GiveWay,
     /// Nothing more to do with it.
     Done,
     /// Not yet: a claim, a part in hand, or the next generation must come first.
@@ -63,6 +69,9 @@ impl Driven {
             || now.completion().is_some()
         {
             return Place::Done;
+        }
+        if self.failures >= GIVE_WAY {
+            return Place::GiveWay;
         }
         if generation > current || self.is_in_hand(generation, index) || self.doomed.is_some() || self.rests() {
             return Place::Wait;

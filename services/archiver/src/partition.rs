@@ -2,11 +2,7 @@
 //!
 //! A single task owns all of it. Work that waits for the log or the store runs beside it and comes back as a [`Done`].
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use caselock_domain::{fact, footage::SegmentRef, id::RecordingId};
 use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
@@ -33,8 +29,6 @@ const TICK: Duration = Duration::from_millis(500);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a step that failed for good rests before it is tried again.
 const REST: Duration = Duration::from_secs(30);
-/// After how many failures, one every [`REST`], a recording's segments give way to others'.
-const GIVE_WAY: u32 = 10;
 /// How long the work in hand may take when the partition is taken away.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -90,7 +84,13 @@ struct Round {
 
 enum Done {
     Part(RecordingId, Segment, Result<PartOutcome, WorkError>),
-    Step(RecordingId, u32, Result<Outcome, WorkError>),
+    /// With whether a failure for good is the recording's own, and not the store's.
+    Step {
+        id: RecordingId,
+        generation: u32,
+        result: Result<Outcome, WorkError>,
+        is_its_own: bool,
+    },
     DeadLetter(Offset),
     End(Offset),
     Committed(Result<Offset, LogError>),
@@ -280,9 +280,11 @@ impl Partition {
         driven
             .stored
             .retain(|(of, index)| *of == generation && now.is_some_and(|g| !g.is_complete() && !g.has_part(*index)));
+        let mut given_way = Vec::new();
         for segment in std::mem::take(&mut driven.waiting) {
             match driven.place(&segment) {
                 Place::Done => self.head.finish(segment.entry.offset),
+                Place::GiveWay => given_way.push(segment),
                 Place::Wait => driven.waiting.push(segment),
                 Place::Store { key, segment_size, multipart_id } => {
                     driven.uploading.insert(segment.segment.index);
@@ -296,6 +298,12 @@ impl Partition {
                     self.tasks.spawn(store.instrument(span));
                 }
             }
+        }
+        if !given_way.is_empty() {
+            for segment in given_way {
+                self.dead_letter(segment.entry, segment.permit, "STEP_FAILED");
+            }
+            return self.evaluate(id);
         }
         let idle = driven.waiting.is_empty() && driven.uploading.is_empty() && !driven.busy;
         if idle && driven.facts.is_empty() {
@@ -321,14 +329,19 @@ impl Partition {
         driven.busy = true;
         let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone() });
         let span = info_span!("step", recording = %id, generation, step = ?step);
-        let run = async move { Done::Step(id, generation, worker.run(step, &job).await) };
+        let run = async move {
+            let result = worker.run(step, &job).await;
+            let is_for_good = result.as_ref().is_err_and(|error| !error.is_retryable());
+            let is_its_own = is_for_good && worker.store_takes_uploads().await;
+            Done::Step { id, generation, result, is_its_own }
+        };
         self.tasks.spawn(run.instrument(span));
     }
 
     fn done(&mut self, done: Done) {
         match done {
             Done::Part(id, segment, result) => self.part_done(id, segment, result),
-            Done::Step(id, generation, result) => self.step_done(id, generation, result),
+            Done::Step { id, generation, result, is_its_own } => self.step_done(id, generation, result, is_its_own),
             Done::DeadLetter(offset) => self.head.finish(offset),
             Done::End(end) => {
                 if let Some(round) = &mut self.round {
@@ -371,12 +384,12 @@ impl Partition {
         self.evaluate(id);
     }
 
-    fn step_done(&mut self, id: RecordingId, generation: u32, result: Result<Outcome, WorkError>) {
+    fn step_done(&mut self, id: RecordingId, generation: u32, result: Result<Outcome, WorkError>, is_its_own: bool) {
         let Some(driven) = self.recordings.get_mut(&id) else { return };
         driven.busy = false;
         match result {
             Ok(outcome) => {
-                driven.failures = (0, 0);
+                driven.failures = 0;
                 driven.settled_at = driven.settled_at.max(outcome.settled_at);
                 if let Some(reason) = outcome.doomed {
                     driven.doomed = Some((generation, reason));
@@ -386,27 +399,10 @@ impl Partition {
                 tracing::error!(%error, recording = %id, "a step failed; trying again later");
                 let rest = if error.is_retryable() { TICK } else { REST };
                 driven.rests_until = Some(Instant::now() + rest);
-                if !error.is_retryable() {
-                    self.give_way(id);
-                }
+                driven.failures += u32::from(is_its_own);
             }
         }
         self.evaluate(id);
-    }
-
-    /// Takes the waiting segments of a recording out of the others' way, if its step keeps failing for good while the store
-    /// takes other recordings. They are lost then, and asked for again when the step succeeds.
-    fn give_way(&mut self, id: RecordingId) {
-        let begun = self.setup.worker.begun.load(Ordering::Relaxed);
-        let Some(driven) = self.recordings.get_mut(&id) else { return };
-        let (failures, begun_then) = driven.failures;
-        driven.failures = if failures == 0 { (1, begun) } else { (failures + 1, begun_then) };
-        if failures + 1 < GIVE_WAY || begun == begun_then {
-            return;
-        }
-        for segment in std::mem::take(&mut driven.waiting) {
-            self.dead_letter(segment.entry, segment.permit, "STEP_FAILED");
-        }
     }
 
     fn tick(&mut self) {

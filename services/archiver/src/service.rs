@@ -1,10 +1,6 @@
 //! The service: start-up checks, the group, and the window of segments in memory.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use caselock_domain::{fact::Nonce, footage::SegmentRef, shape::LARGE_SEGMENT, time::Clock};
@@ -32,8 +28,6 @@ const GROUP: &str = "caselock-archiver";
 const INPUTS: usize = 64;
 /// Permits count pages, since a semaphore's are 32 bits.
 const PAGE: usize = 64 << 10;
-/// Steps under way at once.
-const STEPS: usize = 64;
 /// How long to wait before joining again after an error.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -91,18 +85,7 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
     let clock_check = Arc::new(ClockCheck::new(health.clone()));
     let watching = clock_check.clone().watch(store.clone(), clock.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
-    let worker = Worker {
-        log,
-        store,
-        signer,
-        clock,
-        clock_check,
-        room: Semaphore::new(STEPS),
-        begun: AtomicU64::new(0),
-        nonce,
-        floor,
-        metrics: ArchiverMetrics::new(),
-    };
+    let worker = Worker { log, store, signer, clock, clock_check, nonce, floor, metrics: ArchiverMetrics::new() };
     let service = Service {
         worker: Arc::new(worker),
         // At the least, the largest segment fits.

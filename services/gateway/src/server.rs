@@ -36,6 +36,8 @@ use crate::{
     view::View,
 };
 
+/// How long connections may take to end once the gateway drains: longer than any segment may take then.
+const DRAIN: Duration = Duration::from_secs(45);
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// HTTP/2 windows. They are memory a peer can fill before the byte budget admits it, so they are small.
@@ -113,10 +115,14 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
         .add_service(health_service)
         .add_optional_service(reflection.transpose().context("prepare reflection")?);
     let incoming = accept(listener, door, config.connections, stop.clone());
-    let served = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let task = tokio::spawn(async move {
         let _view = view_stop.drop_guard();
-        served.await
+        tokio::select! {
+            served = served => served,
+            // Whoever holds a connection open longer is cut off.
+            () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+        }
     });
     Ok(Gateway { address, task })
 }

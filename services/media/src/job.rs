@@ -1,8 +1,11 @@
 //! One job, from the stored original to the last event. Every part may be repeated; documents decide what there is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -36,6 +39,8 @@ use crate::{
 /// How often this machine may fail a job before others have their turn: scratch space that is too small for this original
 /// may do for them.
 const MACHINE_FAILURES: u32 = 10;
+/// How long the machine rests from it then.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// What jobs work with.
 pub struct Jobs {
@@ -62,6 +67,7 @@ impl Jobs {
             match self.run(entry).await {
                 Err(JobError::Machine(error)) if failures.fetch_add(1, Ordering::Relaxed) + 1 >= MACHINE_FAILURES => {
                     tracing::error!(%error, offset = entry.offset, "this machine can't do a job: others have their turn");
+                    tokio::time::sleep(PAUSE).await;
                     self.log.append(Topic::MediaJobs, entry.partition, entry.record.clone()).await?;
                     Ok(())
                 }

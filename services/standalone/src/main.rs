@@ -96,11 +96,15 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let context =
         MediaContext { log: log.clone(), store, clock: clock.clone(), health: health.clone(), stop: work_stop.clone() };
     let media = caselock_media::start(config.media, context).await?;
+    let failing = log.clone();
     let context = GatewayContext { log, clock, nonce, health: health.clone(), stop };
     let gateway = caselock_gateway::start(config.gateway, context).await?;
     health.started();
     tracing::info!(gateway = %gateway.address, data = %data.display(), "serving");
-    let served = gateway.stopped().await;
+    let served = tokio::select! {
+        served = gateway.stopped() => served,
+        () = failing.failed() => anyhow::bail!("the log's file failed: whoever starts this program should start it again"),
+    };
     work_stop.cancel();
     archiver.stopped().await?;
     media.stopped().await?;

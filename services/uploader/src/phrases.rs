@@ -83,11 +83,12 @@ fn phrase(english: &str) -> String {
 
 /// Several things parted by semicolons are each looked up.
 fn list(english: &str) -> String {
-    let parts: Vec<_> = english.split("; ").map(str::to_owned).collect();
-    if parts.len() == 1 && !PHRASES.iter().any(|p| p.english.is_match(english)) {
+    let parts: Vec<_> = english.split("; ").collect();
+    if !parts.iter().all(|part| PHRASES.iter().any(|p| p.english.is_match(part))) {
+        // Names and the like: as they are.
         return english.to_owned();
     }
-    parts.iter().map(|part| phrase(part)).collect::<Vec<_>>().join("；")
+    parts.into_iter().map(phrase).collect::<Vec<_>>().join("；")
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use caselock_client::Progress;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::text::say;
+use crate::{phrases::say_phrase, text::say};
 
 /// How often programs are told of the whole.
 const EVENTS: Duration = Duration::from_secs(1);
@@ -216,16 +216,17 @@ impl FileView<'_> {
                 self.show.event(&Event::Sealed { file });
             }
             Progress::Waiting { reason, delay } => {
-                self.message(&say("waiting", &[("file", &name(file)), ("reason", &reason)]));
+                self.message(&say("waiting", &[("file", &name(file)), ("reason", &say_phrase(&reason))]));
                 self.show.event(&Event::Waiting { file, reason: &reason, seconds: seconds(delay) });
             }
             Progress::Retrying { error, delay } => {
                 let after = format!("{:.1}", seconds(delay));
-                self.show.line(&say("again", &[("seconds", &after), ("file", &name(file)), ("error", &error)]));
+                self.show
+                    .line(&say("again", &[("seconds", &after), ("file", &name(file)), ("error", &say_phrase(&error))]));
                 self.show.event(&Event::Retrying { file, error: &error, seconds: seconds(delay) });
             }
             Progress::SendAgain(reason) => {
-                self.show.line(&say("sending-again", &[("file", &name(file)), ("reason", &reason)]));
+                self.show.line(&say("sending-again", &[("file", &name(file)), ("reason", &say_phrase(&reason))]));
                 self.show.event(&Event::SendAgain { file, reason: &reason });
             }
         }

@@ -8,7 +8,6 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::{
     HELD, RETRY, STORED, args,
     journal::Journal,
-    phrases::say_phrase,
     session::{Outcome, Planned, Session, Sources, tell},
     show::{Event, Show},
     text::say,
@@ -65,7 +64,10 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
 fn dry_run(show: &Show, planned: &[Planned], all_fit: bool) -> u8 {
     for file in planned {
         let (path, size, kind) = (file.path.display().to_string(), file.size.to_string(), file.kind.as_str());
-        show.line(&say("would-upload", &[("kind", &say_phrase(kind)), ("size", &size), ("file", &path)]));
+        show.line(&say(
+            "would-upload",
+            &[("kind", &say(&format!("kind-{kind}"), &[])), ("size", &size), ("file", &path)],
+        ));
         show.event(&Event::WouldUpload { file: &file.path, kind, size: file.size });
     }
     if all_fit { STORED } else { HELD }

@@ -111,7 +111,8 @@ impl Watch {
             if seen.stamp != stamp {
                 // One that changes while it is uploaded is looked at again when that has ended.
                 let turn = if seen.turn == Turn::Uploading { Turn::Uploading } else { Turn::Settling };
-                *seen = Seen { stamp, since: now, turn, is_counted: false };
+                let is_counted = seen.is_counted && seen.turn != Turn::Done;
+                *seen = Seen { stamp, since: now, turn, is_counted };
             }
             let may_go = match seen.turn {
                 Turn::Settling => true,

@@ -1,6 +1,6 @@
 //! The claim: the multipart id is a fact before the first part goes out.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::collections::BTreeSet;
 
 use caselock_domain::{
     fact::{Fact, FactKey, Subject},
@@ -8,7 +8,7 @@ use caselock_domain::{
     object_key,
     receipt::{Receipt, ReceiptPayload},
 };
-use caselock_store::{Lock, NewObject, ensure_locked, oldest_version, read_document};
+use caselock_store::{ErrorKind, Lock, NewObject, ensure_locked, oldest_version, read_document};
 
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
@@ -39,6 +39,7 @@ impl Worker {
                     }
                 }
                 Ok(None) | Err(WorkError::Inconsistent(_)) => {}
+                Err(WorkError::Store(error)) if error.kind == ErrorKind::Invalid => {}
                 Err(error) => return Err(error),
             }
             tracing::error!(recording = %job.id, generation, "a manifest vouches for no object");
@@ -75,7 +76,6 @@ impl Worker {
             lock_until: self.floor.from((self.clock)())?,
         };
         let id = self.store.begin(key, &new).await?;
-        self.begun.fetch_add(1, Ordering::Relaxed);
         self.record_now(job, Subject::Claimed(id), Fact::Claimed((self.clock)())).await
     }
 

@@ -7,21 +7,21 @@ mod finish;
 mod give_up;
 mod part;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use caselock_domain::{
     event::RecordingEvent,
     fact::{Fact, FactKey, Nonce, Opened, Subject},
     id::RecordingId,
-    partition,
+    object_key, partition,
     receipt::ReceiptSigner,
+    shape::LARGE_SEGMENT,
     state::{GenerationFacts, RecordingFacts},
     time::Clock,
 };
 use caselock_log::{Log, Offset, Topic, append_fact, publish};
-use caselock_store::Store;
+use caselock_store::{NewObject, Store};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 
 use crate::{
     clock_check::ClockCheck,
@@ -40,10 +40,6 @@ pub struct Worker {
     pub signer: ReceiptSigner,
     pub clock: Clock,
     pub clock_check: Arc<ClockCheck>,
-    /// Steps that may be under way at once: after a take-over every recording has one to do.
-    pub room: Semaphore,
-    /// How many multipart uploads were begun: whether the store takes any.
-    pub begun: AtomicU64,
     pub nonce: fn() -> Nonce,
     pub floor: Floor,
     pub metrics: ArchiverMetrics,
@@ -86,8 +82,6 @@ impl Worker {
     /// Does a step, repeating it until it is done or fails for good. Giving up is tried once for each plan: facts that came
     /// meanwhile may forbid it.
     pub async fn run(&self, step: Step, job: &Job) -> Result<Outcome, WorkError> {
-        // The semaphore is never closed.
-        let _room = self.room.acquire().await;
         match step {
             Step::Wait => Ok(Outcome::default()),
             Step::Claim => until_done("claim", || self.claim(job)).await,
@@ -102,6 +96,19 @@ impl Worker {
             Step::Tidy => until_done("tidy", || self.tidy_late(job)).await,
             Step::Forget => until_done("forget", || self.forget(job)).await,
         }
+    }
+
+    /// Whether the store takes uploads at all: what fails then is one recording's.
+    pub async fn store_takes_uploads(&self) -> bool {
+        let begin = async {
+            let key = object_key::probe("upload");
+            let lock_until = self.floor.from((self.clock)())?;
+            let new = NewObject { content_type: "text/plain".into(), part_size: LARGE_SEGMENT, lock_until };
+            let id = self.store.begin(&key, &new).await?;
+            self.store.abort(&key, &id).await?;
+            Ok::<(), WorkError>(())
+        };
+        begin.await.is_ok()
     }
 
     /// Appends a fact, or with `None` its tombstone.

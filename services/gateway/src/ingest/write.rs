@@ -12,7 +12,7 @@ use caselock_proto::v1::{self as proto, write_segments_request::Content, write_s
 use futures::{StreamExt, stream::BoxStream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -26,6 +26,8 @@ use crate::{admission::Admitted, refusal::Refusal};
 
 /// How long a segment that is under way may take once the gateway drains.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How long answers may wait for a client that does not read them.
+const UNREAD: Duration = Duration::from_secs(60);
 /// Answers that may wait for a client that does not read them. Beyond it nothing more is read from the client.
 const ANSWERS: usize = 64;
 
@@ -121,7 +123,8 @@ impl SegmentStream {
                 Progress::Whole(whole) => {
                     let (ingest, segment) = (self.ingest.clone(), whole.segment);
                     // The answer's place is kept first: a client that does not read its answers sends no more either.
-                    let answers = self.answers.clone().reserve_owned().await;
+                    let answers = timeout_at(deadline, self.answers.clone().reserve_owned()).await;
+                    let answers = answers.map_err(|_| self.late("the answers were not read"))?;
                     let answers = answers.map_err(|_| Status::cancelled("the client has gone"))?;
                     let span = info_span!("segment", recording = %segment.recording, index = segment.index);
                     let store = async move {
@@ -181,10 +184,7 @@ impl SegmentStream {
             Ok(Ok(Some(_))) => Err(self.broken("the chunks of the segment that was begun")),
             Ok(Ok(None)) => Err(self.broken("the rest of the segment before the end of the stream")),
             Ok(Err(status)) => Err(status),
-            Err(_) => {
-                let message = "the segment did not come in time: open another stream";
-                Err(self.ingest.refuse(Refusal::new(Reason::SegmentLate, message)))
-            }
+            Err(_) => Err(self.late("the segment did not come in time")),
         }
     }
 
@@ -198,7 +198,13 @@ impl SegmentStream {
     }
 
     async fn answer(&self, answer: proto::WriteSegmentsResponse) -> Result<(), Status> {
-        self.answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the client has gone"))
+        let sent =
+            timeout(UNREAD, self.answers.send(Ok(answer))).await.map_err(|_| self.late("the answers were not read"))?;
+        sent.map_err(|_| Status::cancelled("the client has gone"))
+    }
+
+    fn late(&self, what: &str) -> Status {
+        self.ingest.refuse(Refusal::new(Reason::SegmentLate, format!("{what}: open another stream")))
     }
 
     fn broken(&self, expected: &str) -> Status {

@@ -23,6 +23,8 @@ use crate::{
 
 /// Streams that carry one file at once, where it has enough segments for them.
 const STREAMS: usize = 2;
+/// How long the first segments may take where the link is fast enough for several streams.
+const FAST: Duration = Duration::from_secs(30);
 /// Segments of one stream that may be on their way at once.
 const IN_FLIGHT: usize = 2;
 /// The chunks segments are sent in: small enough to come through a slow link in time.
@@ -43,6 +45,8 @@ pub struct Segments {
     pub held: HashMap<u32, SegmentValue>,
     /// What was read of the file, by index.
     pub digests: Vec<Option<SegmentDigest>>,
+    /// Whether the link was found fast enough for several streams.
+    pub is_fast: bool,
 }
 
 /// How a stream ended.
@@ -128,8 +132,17 @@ pub async fn send(
     file: &Footage,
     segments: &mut Segments,
 ) -> Result<Ended, UploadError> {
-    let missing = segments.missing();
-    let streams = (missing.len() / IN_FLIGHT).clamp(1, STREAMS);
+    let mut missing = segments.missing();
+    if !segments.is_fast && missing.len() > IN_FLIGHT {
+        // One stream, until it is known that the link is not so slow that several would only be in each other's way.
+        let first = missing.drain(..IN_FLIGHT).collect();
+        let began = Instant::now();
+        match send_over_one(client, upload, file, segments, first).await? {
+            Ended::Complete => segments.is_fast = began.elapsed() < FAST,
+            other => return Ok(other),
+        }
+    }
+    let streams = if segments.is_fast { (missing.len() / IN_FLIGHT).clamp(1, STREAMS) } else { 1 };
     let mut lanes = vec![VecDeque::new(); streams];
     for (index, lane) in missing.into_iter().zip((0..streams).cycle()) {
         lanes[lane].push_back(index);

@@ -378,6 +378,7 @@ impl Known {
             size,
             held: held.collect::<Option<_>>().ok_or_else(malformed)?,
             digests,
+            is_fast: false,
         })
     }
 }

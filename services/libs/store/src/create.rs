@@ -1,4 +1,4 @@
-use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
@@ -8,7 +8,7 @@ use crate::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreErr
 /// The length of the parts of [`create_from`]: 10,000 of them are more than any derivative.
 pub const PART: u32 = 16 << 20;
 /// How often a part is sent again that did not arrive, or not whole: what came before it need not be.
-const DAMAGED_ON_ITS_WAY: usize = 3;
+const TURNS: u32 = 3;
 
 /// What [`create`] found or made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,10 +67,13 @@ async fn put_parts(store: &dyn Store, key: &str, id: &str, file: &Arc<File>, siz
         let bytes = read_at(file, key, offset, length as usize).await?;
         let (number, crc) = (parts.len() as u32 + 1, Crc64Nvme::of(&bytes));
         let mut stored = store.put_part(key, id, number, bytes.clone(), crc).await;
-        for _ in 0..DAMAGED_ON_ITS_WAY {
-            if stored.as_ref().is_err_and(|error| error.kind == ErrorKind::ChecksumMismatch || error.is_retryable()) {
-                stored = store.put_part(key, id, number, bytes.clone(), crc).await;
+        for turn in 0..TURNS {
+            match &stored {
+                Err(error) if error.kind == ErrorKind::ChecksumMismatch => {}
+                Err(error) if error.is_retryable() => tokio::time::sleep(Duration::from_secs(1 << turn)).await,
+                _ => break,
             }
+            stored = store.put_part(key, id, number, bytes.clone(), crc).await;
         }
         let etag = stored?;
         parts.push(Part { number, etag, crc, length });

@@ -11,6 +11,7 @@ use std::{
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Assembler};
 use crate::{Cleanup, Entry, LogError, Offset, Record, Topic};
@@ -25,7 +26,7 @@ const KEYS: TableDefinition<(u8, u32, &[u8]), u64> = TableDefinition::new("keys"
 const COMMITS: TableDefinition<(&str, u8, u32), u64> = TableDefinition::new("commits");
 
 /// redb's page cache: enough for what is read right after it was written.
-const CACHE: usize = 64 << 20;
+const CACHE: usize = 32 << 20;
 /// How long a full disk is left alone: opening again reads the whole file.
 const REOPEN: Duration = Duration::from_secs(5);
 
@@ -44,6 +45,7 @@ pub struct LogFile {
     /// What `BOUNDS` says, as of the last commit.
     bounds: RwLock<Bounds>,
     changed: watch::Sender<()>,
+    failed: CancellationToken,
 }
 
 impl LogFile {
@@ -56,7 +58,13 @@ impl LogFile {
         transaction.commit().map_err(damaged)?;
         let bounds = read_bounds(&database)?;
         let database = RwLock::new(State::Open(Arc::new(database)));
-        Ok(Self { path: path.to_owned(), database, bounds: RwLock::new(bounds), changed: watch::channel(()).0 })
+        Ok(Self {
+            path: path.to_owned(),
+            database,
+            bounds: RwLock::new(bounds),
+            changed: watch::channel(()).0,
+            failed: CancellationToken::new(),
+        })
     }
 
     /// The open database. After the disk was full the file is opened again, and read for what of the last commit reached it.
@@ -98,8 +106,18 @@ impl LogFile {
             if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, &database)) {
                 *state = State::Full(Instant::now());
             }
+        } else if let Err(LogError::Unavailable(why)) = &result
+            && matches!(&*self.database.read().unwrap_or_else(PoisonError::into_inner), State::Open(_))
+        {
+            tracing::error!(why, "the log's file failed: the process must start anew");
+            self.failed.cancel();
         }
         result
+    }
+
+    /// Cancelled when the file can't be used any more until the process starts anew.
+    pub fn failed(&self) -> CancellationToken {
+        self.failed.clone()
     }
 
     /// Told of every commit.

@@ -51,6 +51,13 @@ impl EmbeddedLog {
     }
 }
 
+impl EmbeddedLog {
+    /// Resolves when the file has failed in a way that only a new start mends. A full disk is none: that passes.
+    pub async fn failed(&self) {
+        self.file.failed().cancelled().await;
+    }
+}
+
 #[async_trait]
 impl Log for EmbeddedLog {
     fn partitions(&self, _topic: Topic) -> u32 {

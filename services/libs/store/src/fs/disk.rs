@@ -303,6 +303,9 @@ pub fn read_chunk(mut file: File, most: usize, key: &str) -> Result<Option<(Byte
 fn remove_unfinished(multipart: &Path, now: Timestamp) -> io::Result<()> {
     for entry in fs::read_dir(multipart)? {
         let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
         let changed = Timestamp::try_from(entry.metadata()?.modified()?).map_err(io::Error::other)?;
         let is_aborted = entry.path().extension().is_some_and(|extension| extension == ABORTED);
         if is_aborted || now.duration_since(changed) > UNFINISHED {
