@@ -82,7 +82,7 @@ pub enum Fact {
     Abandoned(Timestamp),
     /// The object is complete.
     Completed(Completed),
-    /// The receipt as it stands in the manifest, and when the recording was stored.
+    /// The receipt as it stands in the manifest, and when that was recorded.
     Receipted(Box<Receipt>, Timestamp),
     /// Read back whole; whether it was intact.
     Verified(bool, Timestamp),

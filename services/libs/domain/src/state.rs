@@ -338,7 +338,7 @@ impl GenerationFacts {
         self.receipt.as_ref().map(|(receipt, _)| receipt)
     }
 
-    /// When the receipt says the recording was stored.
+    /// When the receipt was recorded: what is kept for a time is kept from then on.
     pub fn stored_at(&self) -> Option<Timestamp> {
         self.receipt.as_ref().map(|(_, at)| *at)
     }
