@@ -215,7 +215,8 @@ fn client(gateways: &[Gateway], keys: &KeyRing) -> Client {
     Client::new(&Connect { servers, tls: None }, keys.clone()).unwrap()
 }
 
-fn metadata() -> proto::RecordingMetadata {
+/// Metadata that is complete: of a document, with a case.
+pub fn metadata() -> proto::RecordingMetadata {
     proto::RecordingMetadata {
         source: proto::Source::Document as i32,
         matter: proto::Matter::Penalty as i32,

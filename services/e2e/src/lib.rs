@@ -11,7 +11,7 @@ mod stack;
 mod unfaithful;
 mod uploader;
 
-pub use bench::{Bench, Running};
+pub use bench::{Bench, Running, metadata};
 pub use faulty::{Death, Faults};
 pub use footage::{Footage, random_file};
 pub use program::Program;

@@ -15,7 +15,7 @@ use caselock_client::{Client, Connect, Tls, Upload};
 use caselock_e2e::{Footage, Kind, Stack, Uploader};
 use caselock_log::{Entry, Followed, Topic};
 use caselock_proto::events::v1::RecordingDerivationFailed;
-use caselock_proto::v1::{Matter, RecordForm, RecordingMetadata, Source};
+use caselock_proto::v1::RecordingMetadata;
 
 /// Every record of a topic by now.
 async fn records(stack: &Stack, topic: Topic) -> Vec<Entry> {
@@ -46,15 +46,9 @@ async fn upload_as_video(stack: &Stack, path: &Path) -> String {
     let tls = Tls { ca: read("ca.pem"), certificate: read("demo.pem"), key: read("demo.key") };
     let connect = Connect { servers: vec![stack.server.clone()], tls: Some(tls) };
     let metadata = RecordingMetadata {
-        source: Source::Document as i32,
-        matter: Matter::Permit as i32,
-        record_form: RecordForm::Document as i32,
-        unit: "unit".into(),
-        officers: vec!["officer".into()],
-        document_id: "WS-1".into(),
         original_name: "playlist.mp4".into(),
         content_type: "video/mp4".into(),
-        ..Default::default()
+        ..caselock_e2e::metadata()
     };
     let patience = Duration::from_secs(60);
     let upload = Upload { key: "a-lie".into(), metadata, throttle: Arc::default(), patience, report: &|_| {} };

@@ -41,8 +41,14 @@ async fn stored() -> (Bench, PathBuf, Uploaded) {
     (bench, path, uploaded)
 }
 
-/// Runs media on a store, with a worker, until it has told of the job in a record of this type.
-async fn run_until(bench: &Bench, store: Arc<dyn Store>, worker: PathBuf, kind: &str) -> Record {
+/// Runs media on a store, with a worker, until something is so.
+async fn run<T>(
+    bench: &Bench,
+    store: Arc<dyn Store>,
+    worker: PathBuf,
+    what: &str,
+    until: impl Future<Output = T>,
+) -> T {
     let stop = CancellationToken::new();
     let config = MediaConfig {
         worker,
@@ -59,25 +65,25 @@ async fn run_until(bench: &Bench, store: Arc<dyn Store>, worker: PathBuf, kind: 
         stop: stop.clone(),
     };
     let media = caselock_media::start(config, context).await.unwrap();
+    let done = tokio::time::timeout(std::time::Duration::from_secs(60), until).await.expect(what);
+    stop.cancel();
+    media.stopped().await.unwrap();
+    done
+}
+
+/// Runs media until it has told of the job in a record of this type, and the job is deleted from the log.
+async fn run_until(bench: &Bench, store: Arc<dyn Store>, worker: PathBuf, kind: &str) -> Record {
     let told = async {
         loop {
-            if let Some(record) = event(bench, kind).await {
+            if let Some(record) = event(bench, kind).await
+                && bench.records(Topic::MediaJobs, id()).await.is_empty()
+            {
                 return record;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    let record = tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect(kind);
-    // Done with, and deleted from the log.
-    let deleted = async {
-        while !bench.records(Topic::MediaJobs, id()).await.is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), deleted).await.expect("the job's deletion");
-    stop.cancel();
-    media.stopped().await.unwrap();
-    record
+    run(bench, store, worker, kind, told).await
 }
 
 async fn event(bench: &Bench, kind: &str) -> Option<Record> {
@@ -105,8 +111,7 @@ fn digest(tool: &str, arguments: &[&str], path: &Path) -> String {
 async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new() {
     let (bench, path, _) = stored().await;
     let worker = binary("caselock-media-worker");
-    let verified = run_until(&bench, bench.store.clone(), worker.clone(), "derived").await;
-    drop(verified);
+    run_until(&bench, bench.store.clone(), worker.clone(), "derived").await;
     let verified = event(&bench, "verified").await.unwrap();
     let verified = RecordingVerified::decode(verified.payload.unwrap()).unwrap();
     assert_eq!(hex(&verified.sha256), digest("sha256sum", &[], &path));
@@ -127,35 +132,18 @@ async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new()
     let record = Record::new(id().to_string(), job.encode_to_vec()).header("cl-schema", "1");
     bench.log.append(Topic::MediaJobs, partition, record).await.unwrap();
     let before = bench.records(Topic::Events, id()).await.len();
-    let stop = async {
+    let told_again = async {
         while bench.records(Topic::Events, id()).await.len() < before + 2 {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    let again = run_until_stopped(&bench, worker, stop);
-    tokio::time::timeout(std::time::Duration::from_secs(60), again).await.expect("the job, again");
+    run(&bench, bench.store.clone(), worker, "the job, again", told_again).await;
     assert_eq!(bench.store.keys(&object_key::recording(&"demo".parse().unwrap(), id()), None).await.unwrap(), keys);
     for key in &keys {
         assert_eq!(bench.store.versions(key).await.unwrap().len(), 1, "{key}");
     }
     let events: Vec<_> = bench.records(Topic::Events, id()).await.into_iter().map(|(_, record)| record).collect();
     assert!(events[before..].iter().all(|record| events[..before].contains(record)), "copies of an event differ");
-}
-
-async fn run_until_stopped(bench: &Bench, worker: PathBuf, until: impl Future<Output = ()>) {
-    let stop = CancellationToken::new();
-    let config = MediaConfig { worker, scratch: bench.dir.path().to_owned(), ..MediaConfig::default() };
-    let context = MediaContext {
-        log: bench.log.clone(),
-        store: bench.store.clone(),
-        clock: system_clock(),
-        health: Health::default(),
-        stop: stop.clone(),
-    };
-    let media = caselock_media::start(config, context).await.unwrap();
-    until.await;
-    stop.cancel();
-    media.stopped().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

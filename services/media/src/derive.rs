@@ -130,8 +130,7 @@ async fn place(
     );
     let new = documents::object(&key, profile.content_type, lock)?;
     let created = create_from(store, &key, &new, Arc::new(file.try_clone()?)).await?;
-    let (Created::New(version) | Created::Existing(version)) = &created;
-    ensure_locked(store, &key, version, lock).await?;
+    ensure_locked(store, &key, created.version(), lock).await?;
     let (version, size, blake3) = match created {
         Created::New(version) => (version, size, blake3),
         // Made before, perhaps not byte for byte the same: what stands there is what is told.

@@ -83,8 +83,7 @@ pub async fn write<T: Serialize + DeserializeOwned>(
     let bytes: Bytes =
         serde_json::to_vec_pretty(&document).map_err(|e| JobError::impossible("DOCUMENT_UNWRITABLE", e))?.into();
     let created = create(store, key, &object(key, media_type, lock)?, bytes).await?;
-    let (Created::New(version) | Created::Existing(version)) = &created;
-    ensure_locked(store, key, version, lock).await?;
+    ensure_locked(store, key, created.version(), lock).await?;
     match created {
         Created::New(_) => Ok(document),
         Created::Existing(_) => {

@@ -28,14 +28,12 @@ impl Worker {
         let bytes: Bytes = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| WorkError::Inconsistent(format!("the manifest can't be written: {error}")))?
             .into();
-        match create(&*self.store, &manifest_key, &new, bytes).await? {
-            Created::New(version) => {
-                ensure_locked(&*self.store, &manifest_key, &version, lock).await?;
-                self.record_receipt(&manifest).await
-            }
-            Created::Existing(version) => {
+        let created = create(&*self.store, &manifest_key, &new, bytes).await?;
+        ensure_locked(&*self.store, &manifest_key, created.version(), lock).await?;
+        match created {
+            Created::New(_) => self.record_receipt(&manifest).await,
+            Created::Existing(_) => {
                 // Written before a crash, or by another archiver, perhaps with another key: what stands there counts.
-                ensure_locked(&*self.store, &manifest_key, &version, lock).await?;
                 let there = self.manifest(job, job.generation()).await?;
                 let there = there.ok_or_else(|| WorkError::NotYet(format!("{manifest_key} is not readable yet")))?;
                 if (there.version != completed.version) || there.blake3 != manifest.blake3 {

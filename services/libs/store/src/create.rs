@@ -19,6 +19,14 @@ pub enum Created {
     Existing(String),
 }
 
+impl Created {
+    /// The version of the object that stands there.
+    pub fn version(&self) -> &str {
+        let (Self::New(version) | Self::Existing(version)) = self;
+        version
+    }
+}
+
 /// Creates an object unless the key has one. A plain DELETE hides an object behind a marker, from HEAD and from
 /// `If-None-Match` alike, so the versions are looked at first; the oldest one with data is the object.
 pub async fn create(store: &dyn Store, key: &str, new: &NewObject, bytes: Bytes) -> Result<Created> {
