@@ -69,10 +69,26 @@ impl Keyframes {
             if self.input.seek(moment, ..moment).is_ok()
                 && let Some(packet) = self.next_keyframe()?
             {
-                return Ok(Some(packet));
+                return if *back > 0.0 {
+                    self.last_keyframe_before(packet, seconds).map(Some)
+                } else {
+                    Ok(Some(packet))
+                };
             }
         }
         Ok(None)
+    }
+
+    /// Reads on from a keyframe to the last one at or before a moment.
+    fn last_keyframe_before(&mut self, mut last: Packet, seconds: f64) -> Result<Packet> {
+        let moment = self.start as f64 / MICROSECONDS + seconds;
+        let is_before = |packet: &Packet, base: Rational| {
+            packet.pts().or(packet.dts()).is_some_and(|ticks| ticks as f64 * f64::from(base) <= moment)
+        };
+        while let Some(packet) = self.next_keyframe()?.filter(|packet| is_before(packet, self.time_base)) {
+            last = packet;
+        }
+        Ok(last)
     }
 
     /// Reads on to the next packet that stands for itself.

@@ -236,6 +236,24 @@ fn tiles_differ_with_one_keyframe_or_many() {
     }
 }
 
+/// Pictures that grow brighter with time: every tile is from near its own moment, with an index or without.
+#[test]
+fn tiles_are_in_order_to_the_end() {
+    let bench = Bench::new();
+    for (name, codec) in [("ramp.mp4", "libx264 -g 12"), ("ramp.ts", "mpeg2video -b:v 3M"), ("ramp.avi", "mjpeg")] {
+        let ramp = "-f lavfi -i color=black:s=320x240:r=25:d=8,format=yuv420p,geq=lum=16+25*T:cb=128:cr=128";
+        let input = bench.sample(name, &format!("{ramp} {TONE} -c:v {codec}"));
+        let run = bench.run("video", &input, &["contact-sheet"]).expect_success();
+        let tiles = colours(&run.output("contact-sheet"), 4, 4);
+        for (index, [red, ..]) in tiles.iter().enumerate() {
+            // Of limited range: luma 16 to 235 becomes 0 to 255.
+            let seconds = f64::from(*red) / 255.0 * 219.0 / 25.0;
+            let moment = 8.0 * (index as f64 + 0.5) / 16.0;
+            assert!((seconds - moment).abs() < 0.8, "{name}: tile {index} is from {seconds}, not {moment}: {tiles:?}");
+        }
+    }
+}
+
 #[test]
 fn poster_passes_over_black() {
     let bench = Bench::new();
