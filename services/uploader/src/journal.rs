@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -55,11 +55,14 @@ impl Journal {
         let open = || -> io::Result<(File, HashMap<PathBuf, Entry>)> {
             fs::create_dir_all(dir.join("receipts"))?;
             let path = dir.join("journal.jsonl");
-            let known = read(&path)?;
-            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+            let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
             // A line that was cut off by a crash must not swallow the next.
-            file.write_all(b"\n")?;
-            Ok((file, known))
+            if !text.is_empty() && !text.ends_with('\n') {
+                file.write_all(b"\n")?;
+            }
+            Ok((file, entries(&text)))
         };
         let (file, known) = open().with_context(|| format!("open the journal in {}", dir.display()))?;
         Ok(Self { dir: dir.to_owned(), lines: Mutex::new(file), known: Mutex::new(known) })
@@ -122,12 +125,8 @@ impl Journal {
     }
 }
 
-fn read(path: &Path) -> io::Result<HashMap<PathBuf, Entry>> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        text => text?,
-    };
-    // Cut-off lines are passed over: their files are asked of the gateway again.
+/// Lines that were cut off are passed over: their files are asked of the gateway again.
+fn entries(text: &str) -> HashMap<PathBuf, Entry> {
     let entries = text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-    Ok(entries.map(|entry| (entry.path.clone(), entry)).collect())
+    entries.map(|entry| (entry.path.clone(), entry)).collect()
 }

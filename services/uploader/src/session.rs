@@ -1,8 +1,9 @@
 //! What `upload` and `watch` share: the connection, the journal, and bringing one file to its receipt.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -128,6 +129,7 @@ pub struct Session {
     throttle: Arc<Throttle>,
     patience: Duration,
     delete_source: bool,
+    turns: Turns,
 }
 
 impl Session {
@@ -146,6 +148,7 @@ impl Session {
             throttle,
             patience: Duration::from_secs(arguments.patience),
             delete_source: arguments.delete_source,
+            turns: Turns::default(),
         })
     }
 
@@ -190,6 +193,7 @@ impl Session {
         let stamp = footage.stamp();
         let (path, device) = (file.path.clone(), file.metadata.device_id.clone());
         let content = blocking(move || content_key(&path, &device)).await?;
+        let _turn = self.turns.take(&content).await;
         if let Some(entry) = self.journal.find(&file.path, &stamp, &content) {
             self.show.held(file.size);
             return Ok((entry, true));
@@ -214,6 +218,22 @@ impl Session {
         view.complete();
         let entry = self.journal.keep(&file.path, &stamp, content, &uploaded)?;
         Ok((entry, uploaded.was_there))
+    }
+}
+
+/// Files that look alike go one after the other: once the first is stored, its receipt tells whether the next is another.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    /// Waits until no other file that looks like this is in hand.
+    async fn take(&self, content: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            turns.entry(content.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use caselock_client::Stamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -21,7 +22,7 @@ use crate::{
     session::{Outcome, Session, Sources, tell},
     show::Show,
     text::say,
-    walk,
+    usage, walk,
 };
 
 /// How long a file that was refused rests before it is looked at again, its metadata perhaps there by then.
@@ -51,7 +52,8 @@ enum Turn {
 
 /// Watches until SIGTERM or SIGINT; uploads in hand are left, and resumed at the next start.
 pub async fn run(arguments: args::Watch) -> anyhow::Result<u8> {
-    let folder = arguments.folder.canonicalize()?;
+    let folder = arguments.folder.canonicalize();
+    let folder = folder.with_context(|| format!("find {}", arguments.folder.display())).map_err(usage)?;
     let show = Arc::new(Show::new(arguments.session.json));
     let session = Arc::new(Session::new(&arguments.session, std::slice::from_ref(&arguments.folder), show.clone())?);
     show.line(&say("watching", &[("folder", &folder.display().to_string())]));
