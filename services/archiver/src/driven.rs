@@ -95,6 +95,12 @@ impl Driven {
         self.uploading.contains(&index) || self.stored.contains(&(generation, index))
     }
 
+    /// Notes that facts before `at` must be in the view first; says whether they are still to come.
+    pub fn settles(&mut self, at: Offset, read: Offset) -> Option<Offset> {
+        self.settled_at = self.settled_at.max(at);
+        (at > read).then_some(at)
+    }
+
     /// Whether it rests after a failure.
     pub fn rests(&self) -> bool {
         self.rests_until.is_some_and(|until| Instant::now() < until)

@@ -2,7 +2,11 @@
 //!
 //! A single task owns all of it. Work that waits for the log or the store runs beside it and comes back as a [`Done`].
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use caselock_domain::{fact, footage::SegmentRef, id::RecordingId};
 use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
@@ -59,6 +63,9 @@ pub struct Setup {
 struct Partition {
     setup: Setup,
     recordings: HashMap<RecordingId, Driven>,
+    /// Recordings to look at when `uploads` has been read so far: a step may have written to the very end, and then nothing
+    /// more comes to wake them.
+    settling: BTreeSet<(Offset, RecordingId)>,
     /// How far `uploads` has been read.
     read: Offset,
     head: Head,
@@ -102,6 +109,7 @@ pub async fn drive(setup: Setup, mut inputs: mpsc::Receiver<Input>, stop: Cancel
     let mut partition = Partition {
         setup,
         recordings: HashMap::new(),
+        settling: BTreeSet::new(),
         read: 0,
         head: Head::new(position),
         committed: position,
@@ -174,11 +182,10 @@ impl Partition {
         if self.round.as_ref().is_some_and(|round| round.end.is_some_and(|end| self.read >= end)) {
             self.finish_round();
         }
-        // A step may have written to the very end: nothing more may come to wake its recording.
-        let read = self.read;
-        let settled = self.recordings.iter_mut().filter(|(_, d)| d.settled_at != 0 && d.settled_at <= read);
-        let settled: Vec<_> = settled.map(|(id, d)| (*id, std::mem::take(&mut d.settled_at))).collect();
-        for (id, _) in settled {
+        while let Some(&(at, id)) = self.settling.first()
+            && at <= self.read
+        {
+            self.settling.pop_first();
             self.evaluate(id);
         }
     }
@@ -366,12 +373,12 @@ impl Partition {
         match result {
             // The fact is durable: the segment need not come again. Other copies wait until it is in the view.
             Ok(PartOutcome::Stored(settled_at)) => {
-                driven.settled_at = driven.settled_at.max(settled_at);
+                self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
                 driven.stored.insert((segment.segment.generation, segment.segment.index));
                 self.head.finish(segment.entry.offset);
             }
             Ok(PartOutcome::Impossible(reason, settled_at)) => {
-                driven.settled_at = driven.settled_at.max(settled_at);
+                self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
                 driven.doomed.get_or_insert((segment.segment.generation, reason));
                 driven.waiting.push(segment);
             }
@@ -390,7 +397,7 @@ impl Partition {
         match result {
             Ok(outcome) => {
                 driven.failures = 0;
-                driven.settled_at = driven.settled_at.max(outcome.settled_at);
+                self.settling.extend(driven.settles(outcome.settled_at, self.read).map(|at| (at, id)));
                 if let Some(reason) = outcome.doomed {
                     driven.doomed = Some((generation, reason));
                 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caselock_archiver::{ArchiverConfig, ArchiverContext};
+use caselock_archiver::{Archiver, ArchiverConfig, ArchiverContext};
 use caselock_client::{Client, Connect, Footage, Upload, UploadError, Uploaded};
 use caselock_domain::{
     fact::{self},
@@ -26,6 +26,25 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Faults, Kind, Stack, root};
+
+async fn start_archiver(
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    signing_key: PathBuf,
+    stop: CancellationToken,
+) -> anyhow::Result<Archiver> {
+    let config = ArchiverConfig { signing_key, ..ArchiverConfig::default() };
+    let (clock, health) = (system_clock(), Health::default());
+    caselock_archiver::start(
+        config,
+        ArchiverContext { log, store, clock, nonce: rand::random::<[u8; 16]>, health, stop },
+    )
+    .await
+}
+
+async fn run_archiver(log: Arc<dyn Log>, store: Arc<dyn Store>, signing_key: PathBuf, stop: CancellationToken) {
+    start_archiver(log, store, signing_key, stop).await.unwrap().stopped().await.unwrap();
+}
 
 /// A log, a store, a gateway and a client.
 pub struct Bench {
@@ -76,6 +95,14 @@ impl Bench {
         Self::on(stack.log().await, stack.store().await, TempDir::new().unwrap()).await
     }
 
+    /// On the log and store of such a stack.
+    pub async fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Embedded => Self::embedded().await,
+            Kind::Distributed => Self::distributed().await,
+        }
+    }
+
     /// On a log and store of one's own.
     pub async fn on(log: Arc<dyn Log>, store: Arc<dyn Store>, dir: TempDir) -> Self {
         let ca = dir.path().join("ca");
@@ -112,22 +139,26 @@ impl Bench {
 
     /// Starts an archiver on ports, and with a signing key, of its own.
     pub fn archiver_with(&self, log: Arc<dyn Log>, store: Arc<dyn Store>, signing_key: PathBuf) -> Running {
-        let config = ArchiverConfig { signing_key, ..ArchiverConfig::default() };
         let stop = CancellationToken::new();
-        let context = ArchiverContext {
-            log,
-            store,
-            clock: system_clock(),
-            nonce: rand::random::<[u8; 16]>,
-            health: Health::default(),
-            stop: stop.clone(),
-        };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.spawn(async move {
-            let archiver = caselock_archiver::start(config, context).await.unwrap();
-            archiver.stopped().await.unwrap();
-        });
+        runtime.spawn(run_archiver(log, store, signing_key, stop.clone()));
         Running { runtime: Some(runtime), stop }
+    }
+
+    /// An archiver for which time flies: whenever it waits for nothing but time, that has passed. It stops with the token.
+    pub fn hasty_archiver_on(&self, store: Arc<dyn Store>) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let archiver = run_archiver(self.log.clone(), store, self.dir.path().join("ca/receipt-key.pem"), stop.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        std::thread::spawn(move || runtime.block_on(archiver));
+        stop
+    }
+
+    /// Why an archiver refuses to start on a store.
+    pub async fn archiver_refuses(&self, store: Arc<dyn Store>) -> String {
+        let signing_key = self.dir.path().join("ca/receipt-key.pem");
+        let started = start_archiver(self.log.clone(), store, signing_key, CancellationToken::new()).await;
+        format!("{:#}", started.err().expect("a refusal"))
     }
 
     /// Uploads a file as `key`, with a case number, so that there is a hold to be set.

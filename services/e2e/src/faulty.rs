@@ -14,7 +14,7 @@ use bytes::Bytes;
 use caselock_domain::time::Timestamp;
 
 use caselock_log::{Follower, Log, LogError, Member, Offset, Record, Topic};
-use caselock_store::{Crc64Nvme, Lock, NewObject, Part, Result, Store, Version};
+use caselock_store::{Crc64Nvme, KeyPage, Lock, NewObject, Part, Result, Store, Version};
 use futures::stream::BoxStream;
 use jiff::SignedDuration;
 use tokio::sync::watch;
@@ -169,7 +169,7 @@ impl Store for FaultyStore {
         self.faults.look(self.inner.versions(key)).await
     }
 
-    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
         self.faults.look(self.inner.keys(prefix, after)).await
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use caselock_domain::receipt::KeyRing;
-use caselock_log::{Log, Topic, embedded::EmbeddedLog};
+use caselock_log::{Entry, Followed, Log, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
 use caselock_runtime::clock::system_clock;
 use caselock_store::{Store, fs::FsStore, oldest_version};
@@ -261,6 +261,21 @@ impl Stack {
             Kind::Embedded => EmbeddedLog::open(&self.data().join("log.redb")).unwrap(),
             Kind::Distributed => KafkaLog::open(&self.kafka).await.unwrap(),
         }
+    }
+
+    /// Every record of a topic by now.
+    pub async fn records(&self, topic: Topic) -> Vec<Entry> {
+        let log = self.log().await;
+        let from = (0..log.partitions(topic)).map(|partition| (partition, 0)).collect();
+        let mut follower = log.follow(topic, from).await.unwrap();
+        let (mut entries, mut ended) = (Vec::new(), 0);
+        while ended < log.partitions(topic) {
+            match follower.recv().await.unwrap().unwrap() {
+                Followed::Entry(entry) => entries.push(entry),
+                Followed::End { .. } => ended += 1,
+            }
+        }
+        entries
     }
 
     pub fn data(&self) -> PathBuf {

@@ -1,4 +1,5 @@
-//! A store that says yes to a hold and forgets it, or gives back other bytes than it got: only reading back tells.
+//! A store that does not do what a store must: it says yes to a hold and forgets it, gives back other bytes than it got, takes
+//! no upload of footage, or drops unfinished uploads too soon.
 
 use std::sync::{
     Arc,
@@ -8,7 +9,7 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use caselock_domain::time::Timestamp;
-use caselock_store::{Crc64Nvme, Lock, NewObject, Part, Result, Store, Version};
+use caselock_store::{Crc64Nvme, ErrorKind, KeyPage, Lock, NewObject, Part, Result, Store, StoreError, Version};
 use futures::{StreamExt, stream::BoxStream};
 use jiff::SignedDuration;
 use tokio::sync::watch;
@@ -22,9 +23,13 @@ pub enum Lie {
     Holds,
     /// It gives back other bytes of originals.
     Bytes,
+    /// It takes no upload of an original, for good; others it takes.
+    Uploads,
+    /// It drops unfinished uploads after a day.
+    Expiry,
 }
 
-/// Forgets holds, or damages what is read of originals, until it is told to be honest.
+/// Lies until it is told to be honest.
 pub struct Unfaithful {
     inner: Arc<dyn Store>,
     lie: Lie,
@@ -42,6 +47,10 @@ impl Unfaithful {
         self.forgotten.subscribe().wait_for(|forgotten| *forgotten >= count).await.unwrap();
     }
 
+    fn lies(&self, about: Lie) -> bool {
+        self.lie == about && self.lying.load(Ordering::SeqCst)
+    }
+
     /// Keeps to its word from now on.
     pub fn be_honest(&self) {
         self.lying.store(false, Ordering::SeqCst);
@@ -51,6 +60,9 @@ impl Unfaithful {
 #[async_trait]
 impl Store for Unfaithful {
     async fn begin(&self, key: &str, new: &NewObject) -> Result<String> {
+        if self.lies(Lie::Uploads) && key.ends_with("/original") {
+            return Err(StoreError::new(ErrorKind::Invalid, key, "not this one"));
+        }
         self.inner.begin(key, new).await
     }
 
@@ -74,7 +86,7 @@ impl Store for Unfaithful {
         self.inner.versions(key).await
     }
 
-    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
         self.inner.keys(prefix, after).await
     }
 
@@ -84,7 +96,7 @@ impl Store for Unfaithful {
 
     async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
         let chunks = self.inner.read(key, version, from).await?;
-        if self.lie != Lie::Bytes || !key.ends_with("/original") || !self.lying.load(Ordering::SeqCst) {
+        if !self.lies(Lie::Bytes) || !key.ends_with("/original") {
             return Ok(chunks);
         }
         let damage = |chunk: Result<Bytes>| {
@@ -104,7 +116,7 @@ impl Store for Unfaithful {
     }
 
     async fn set_hold(&self, key: &str, version: &str, on: bool) -> Result<()> {
-        if self.lie == Lie::Holds && !is_probe(key) && self.lying.load(Ordering::SeqCst) {
+        if self.lies(Lie::Holds) && !is_probe(key) {
             self.forgotten.send_modify(|count| *count += 1);
             return Ok(());
         }
@@ -116,6 +128,9 @@ impl Store for Unfaithful {
     }
 
     async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
+        if self.lies(Lie::Expiry) {
+            return Ok(Some(SignedDuration::from_hours(24)));
+        }
         self.inner.unfinished_uploads_kept().await
     }
 

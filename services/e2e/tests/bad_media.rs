@@ -13,24 +13,9 @@ use std::{
 
 use caselock_client::{Client, Connect, Tls, Upload};
 use caselock_e2e::{Footage, Kind, Stack, Uploader};
-use caselock_log::{Entry, Followed, Topic};
+use caselock_log::{Entry, Topic};
 use caselock_proto::events::v1::RecordingDerivationFailed;
 use caselock_proto::v1::RecordingMetadata;
-
-/// Every record of a topic by now.
-async fn records(stack: &Stack, topic: Topic) -> Vec<Entry> {
-    let log = stack.log().await;
-    let from = (0..log.partitions(topic)).map(|partition| (partition, 0)).collect();
-    let mut follower = log.follow(topic, from).await.unwrap();
-    let (mut entries, mut ended) = (Vec::new(), 0);
-    while ended < log.partitions(topic) {
-        match follower.recv().await.unwrap().unwrap() {
-            Followed::Entry(entry) => entries.push(entry),
-            Followed::End { .. } => ended += 1,
-        }
-    }
-    entries
-}
 
 fn header(entry: &Entry, name: &str) -> String {
     entry.record.header_value(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
@@ -90,7 +75,7 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
     ids.insert("a lie about a playlist".into(), upload_as_video(&stack, &footage.path().join("playlist.mp4")).await);
     let give_up = Instant::now() + Duration::from_secs(120);
     let (told, events) = loop {
-        let events = records(&stack, Topic::Events).await;
+        let events = stack.records(Topic::Events).await;
         let told: BTreeMap<_, _> = events
             .iter()
             .filter(|entry| is_derivation(entry))
@@ -101,7 +86,7 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
         }
         assert!(Instant::now() < give_up, "{told:?}");
     };
-    let dead = records(&stack, Topic::DeadLetters).await;
+    let dead = stack.records(Topic::DeadLetters).await;
     for (name, id) in &ids {
         let (_, kind) = told.iter().find(|(subject, _)| subject.contains(id.as_str())).unwrap();
         assert_eq!(kind, "io.caselock.recording.derivation-failed.v1", "{name}");

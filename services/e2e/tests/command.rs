@@ -29,8 +29,11 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages() {
         assert!(csv.lines().any(|line| line.contains(id) && line.contains(",stored,")), "{csv}");
     }
     let journal = uploader.journal.display().to_string();
+    let lines = std::fs::read(uploader.journal.join("journal.jsonl")).unwrap();
     let listed = text(&caselock(&["status", "--journal", &journal, "--json"]));
     assert_eq!(listed.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count(), 2, "{listed}");
+
+    assert_eq!(std::fs::read(uploader.journal.join("journal.jsonl")).unwrap(), lines);
 
     let keys = stack.dir.path().join("ca/receipt-key.pub.pem").display().to_string();
     let receipt = run.of_kind("stored").find(|e| e["size"] == 2000).unwrap()["receipt"].as_str().unwrap().to_owned();
@@ -121,4 +124,7 @@ async fn the_journal_is_kept_off_what_is_uploaded() {
     let run = Uploader::new(&stack).upload(footage.path(), &["--journal", &journal]);
     assert_eq!(run.code, 2, "{}", run.stderr);
     assert!(!footage.path().join("journal").exists());
+    // A folder that is not there is for a person to mend.
+    let away = caselock(&["watch", &footage.path().join("away").display().to_string()]);
+    assert_eq!(away.status.code(), Some(2), "{}", String::from_utf8_lossy(&away.stderr));
 }

@@ -64,7 +64,7 @@ async fn two_files_under_one_key_never_mix() {
         let whole = blake3::hash(&std::fs::read(event["file"].as_str().unwrap()).unwrap());
         assert_eq!(event["blake3"], whole.to_hex().as_str());
         let prefix = format!("v1/demo/recordings/{}/", event["recording_id"].as_str().unwrap());
-        let keys = store.keys(&prefix, None).await.unwrap();
+        let keys = store.keys(&prefix, None).await.unwrap().keys;
         assert_eq!(keys.iter().filter(|key| key.ends_with("/original")).count(), 1, "{keys:?}");
     }
     assert_eq!(second.stop(), Some(0));

@@ -17,7 +17,7 @@ async fn check(store: &dyn Store, run: &Run) {
     for event in run.of_kind("stored") {
         let folder = format!("v1/demo/recordings/{}/", event["recording_id"].as_str().unwrap());
         let key = format!("{folder}0/original");
-        let keys = store.keys(&folder, None).await.unwrap();
+        let keys = store.keys(&folder, None).await.unwrap().keys;
         assert!(keys.contains(&key), "{keys:?}");
         for key in &keys {
             assert_eq!(store.versions(key).await.unwrap().len(), 1, "{key}");
@@ -204,6 +204,14 @@ async fn files_that_look_alike_are_told_apart() {
     let run = uploader.upload(other.path(), &[]);
     run.expect_stored(2);
     assert!(run.of_kind("stored").all(|event| event["was_there"] == false));
+    // Two in one run, each with metadata of its own.
+    bytes[0] ^= 1;
+    let pair = Footage::new().with("c", &bytes);
+    bytes[(3 << 20) / 2] ^= 4;
+    let pair = pair.with("d", &bytes);
+    let manifest = stack.dir.path().join("manifest.csv");
+    std::fs::write(&manifest, "file,unit\nc,one\nd,another\n").unwrap();
+    uploader.upload(pair.path(), &["--manifest", &manifest.display().to_string()]).expect_stored(2);
     // The same file with other metadata is refused, and the fields are named.
     let changed = Uploader::new(&stack).upload(footage.path(), &["--set", "unit=another"]);
     assert_eq!(changed.code, 3);

@@ -10,8 +10,8 @@ use std::{
 };
 
 use caselock_client::Uploaded;
-use caselock_domain::{id::RecordingId, object_key};
-use caselock_e2e::{Bench, Footage, Lie, Unfaithful, binary};
+use caselock_domain::object_key;
+use caselock_e2e::{Bench, Footage, KEY, Lie, Unfaithful, binary, id};
 use caselock_log::{Record, Topic};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_proto::events::v1::{RecordingDerivationFailed, RecordingVerificationFailed, RecordingVerified};
@@ -19,12 +19,6 @@ use caselock_runtime::{clock::system_clock, health::Health};
 use caselock_store::Store;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-
-const KEY: &str = "k";
-
-fn id() -> RecordingId {
-    RecordingId::derive(&"demo".parse().unwrap(), &KEY.parse().unwrap())
-}
 
 /// A bench with a video that is stored, and whose job waits.
 async fn stored() -> (Bench, PathBuf, Uploaded) {
@@ -118,7 +112,7 @@ async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new()
     assert_eq!(hex(&verified.sm3), digest("openssl", &["dgst", "-sm3", "-r"], &path));
 
     // The job comes again, as after a crash: the same objects, the same event.
-    let keys = bench.store.keys(&object_key::recording(&"demo".parse().unwrap(), id()), None).await.unwrap();
+    let keys = bench.store.keys(&object_key::recording(&"demo".parse().unwrap(), id()), None).await.unwrap().keys;
     assert_eq!(keys.len(), 7, "{keys:?}");
     let job = caselock_proto::log::v1::MediaJob {
         recording_id: id().to_string(),
@@ -138,7 +132,10 @@ async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new()
         }
     };
     run(&bench, bench.store.clone(), worker, "the job, again", told_again).await;
-    assert_eq!(bench.store.keys(&object_key::recording(&"demo".parse().unwrap(), id()), None).await.unwrap(), keys);
+    assert_eq!(
+        bench.store.keys(&object_key::recording(&"demo".parse().unwrap(), id()), None).await.unwrap().keys,
+        keys
+    );
     for key in &keys {
         assert_eq!(bench.store.versions(key).await.unwrap().len(), 1, "{key}");
     }

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use caselock_domain::{digest::Blake3, manifest::Manifest, object_key};
+use caselock_domain::{derived::DerivedObject, digest::Blake3, manifest::Manifest, object_key};
 use caselock_store::{Created, Lock, Store, create_from, ensure_locked};
 use futures::TryStreamExt;
 
 use crate::{
     config::MediaConfig,
-    documents::{self, DerivedObject},
+    documents,
     error::JobError,
     original::Original,
     worker::{self, Failure, Limits, Report},

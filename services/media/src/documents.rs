@@ -1,69 +1,13 @@
-//! What media writes beside the original: `verification.json` and `derived.json`. Created once, under the original's lock.
+//! How media writes its documents beside the original: created once, under the original's lock.
 
 use bytes::Bytes;
-use caselock_domain::{digest::Blake3, id::RecordingId, time::Timestamp};
 use caselock_store::{Created, Lock, NewObject, Store, create, ensure_locked, read_document};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::JobError;
 
-/// The media type of `verification.json`.
-pub const VERIFICATION: &str = "application/vnd.caselock.verification.v1+json";
-/// The media type of `derived.json`.
-pub const DERIVED: &str = "application/vnd.caselock.derived.v1+json";
 /// Neither document is larger than this.
 const LIMIT: usize = 4 << 20;
-
-/// What reading the original back found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verification {
-    pub media_type: String,
-    pub recording_id: RecordingId,
-    pub generation: u32,
-    /// The version that was read.
-    pub version: String,
-    pub verified_at: Timestamp,
-    pub size: u64,
-    pub blake3: Blake3,
-    /// In hex.
-    pub sha256: String,
-    /// In hex (GB/T 32905).
-    pub sm3: String,
-    /// Whether size and BLAKE3 are the manifest's.
-    pub intact: bool,
-}
-
-/// The derivatives.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Derived {
-    pub media_type: String,
-    pub recording_id: RecordingId,
-    pub generation: u32,
-    /// The digest of the original they were made from.
-    pub original_blake3: Blake3,
-    pub derived_at: Timestamp,
-    pub derivatives: Vec<DerivedObject>,
-    /// Why there are none, as a stable reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// What the worker found in the container; nothing here is verified.
-    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-    pub probe: serde_json::Value,
-    /// What a person looking at the derivatives should know.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-}
-
-/// One derivative.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DerivedObject {
-    pub name: String,
-    pub object_key: String,
-    pub version: String,
-    pub size: u64,
-    pub blake3: Blake3,
-    pub content_type: String,
-}
 
 /// Reads a document, if it is there.
 pub async fn read<T: DeserializeOwned>(store: &dyn Store, key: &str) -> Result<Option<T>, JobError> {

@@ -10,12 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use caselock_domain::{
+    derived::{self, Derived},
     event::RecordingEvent,
     fact::{Fact, FactKey, Subject},
     id::{BureauId, RecordingId},
     manifest::{self, Manifest},
     object_key,
     time::{Clock, whole_seconds},
+    verification::{self, Verification},
 };
 use caselock_log::{Entry, Log, Topic, append_dead_letter, append_fact, publish};
 use caselock_proto::{
@@ -30,8 +32,7 @@ use prost::Message;
 
 use crate::{
     config::MediaConfig,
-    derive,
-    documents::{self, DERIVED, Derived, VERIFICATION, Verification},
+    derive, documents,
     error::JobError,
     original::{self, Original},
 };
@@ -111,7 +112,8 @@ impl Jobs {
         let lock = self.store.lock(&manifest.object_key, &job.version).await?;
         let original = original::read(&*self.store, &manifest.object_key, &job.version, &self.config.scratch()).await?;
         let found = self.compare(job, &manifest, &original);
-        let verification = documents::write(&*self.store, &verification_key, VERIFICATION, lock, found).await?;
+        let verification =
+            documents::write(&*self.store, &verification_key, verification::MEDIA_TYPE, lock, found).await?;
         self.tell_verification(job, &manifest, &verification).await?;
         if !verification.intact {
             return Ok(());
@@ -121,7 +123,7 @@ impl Jobs {
             self.dead_letter(entry, &failure.reason, &failure.detail).await?;
         }
         let derived = Derived {
-            media_type: DERIVED.into(),
+            media_type: derived::MEDIA_TYPE.into(),
             recording_id: job.recording,
             generation: job.generation,
             original_blake3: manifest.blake3,
@@ -131,7 +133,7 @@ impl Jobs {
             probe: outcome.probe,
             warnings: outcome.warnings,
         };
-        let derived = documents::write(&*self.store, &derived_key, DERIVED, lock, derived).await?;
+        let derived = documents::write(&*self.store, &derived_key, derived::MEDIA_TYPE, lock, derived).await?;
         self.tell_derived(job, &derived).await
     }
 
@@ -144,7 +146,7 @@ impl Jobs {
 
     fn compare(&self, job: &Job, manifest: &Manifest, original: &Original) -> Verification {
         Verification {
-            media_type: VERIFICATION.into(),
+            media_type: verification::MEDIA_TYPE.into(),
             recording_id: job.recording,
             generation: job.generation,
             version: job.version.clone(),

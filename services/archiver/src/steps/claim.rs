@@ -57,10 +57,10 @@ impl Worker {
         let mut keys = BTreeSet::new();
         loop {
             let page = self.store.keys(prefix, keys.last().map(String::as_str)).await?;
-            if page.is_empty() {
+            keys.extend(page.keys);
+            if !page.more {
                 return Ok(keys);
             }
-            keys.extend(page);
         }
     }
 

@@ -4,6 +4,7 @@
 //! on any date.
 
 pub mod dead_letter;
+pub mod derived;
 pub mod digest;
 pub mod event;
 pub mod fact;
@@ -19,3 +20,4 @@ pub mod retention;
 pub mod shape;
 pub mod state;
 pub mod time;
+pub mod verification;

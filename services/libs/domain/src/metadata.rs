@@ -119,7 +119,6 @@ strict_enum! {
 
 /// Metadata that has been validated. Fixed when the upload is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Metadata {
     /// Where it comes from.
     pub source: Source,

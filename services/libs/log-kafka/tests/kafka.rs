@@ -36,11 +36,12 @@ caselock_log::contract_tests!(fresh());
 async fn the_end_behind_a_hole_is_reached() {
     let config = config();
     let log = open(&config, Vec::new()).await;
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &config.brokers)
-        .set("transactional.id", &config.topic_prefix)
-        .create()
-        .unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &config.brokers).set("transactional.id", &config.topic_prefix);
+    for (name, value) in &config.properties {
+        client.set(name, value.to_string());
+    }
+    let producer: BaseProducer = client.create().unwrap();
     let topic = config.topic(Topic::Uploads);
     let committed = tokio::task::spawn_blocking(move || {
         let patience = Duration::from_secs(60);
@@ -98,10 +99,9 @@ async fn settings_that_would_lose_footage_are_refused_by_name() {
         let Err(LogError::Misconfigured { problem, .. }) = log.check(topic).await else { panic!("{key}") };
         assert!(problem.starts_with(key) && problem.contains(value), "{problem}");
     }
-    // More than one node, but one replica.
+    // More than one node, but one replica is enough.
     let config = config();
-    let log = open(&config, Vec::new()).await;
-    drop(log);
+    drop(open(&config, vec![(Topic::Footage, "min.insync.replicas".into(), "1".into())]).await);
     let log = KafkaLog::open(&KafkaConfig { single_node: false, ..config }).await.unwrap();
     let error = log.check(Topic::Footage).await.unwrap_err();
     assert!(error.to_string().contains("min.insync.replicas"), "{error}");

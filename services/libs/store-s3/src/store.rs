@@ -15,7 +15,7 @@ use aws_sdk_s3::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use caselock_store::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreError, Version};
+use caselock_store::{Crc64Nvme, ErrorKind, KeyPage, Lock, NewObject, Part, Result, Store, StoreError, Version};
 use futures::{StreamExt, stream::BoxStream};
 use jiff::{SignedDuration, Timestamp};
 
@@ -198,19 +198,20 @@ impl Store for S3Store {
         Ok(versions)
     }
 
-    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
         let mut keys = Vec::new();
         let mut marker = (after.map(str::to_owned), None);
         // A page of versions may hold nothing but delete markers, or versions of the key that was last.
-        while keys.is_empty() {
+        loop {
             let page = self.client.list_object_versions().bucket(&self.bucket).prefix(prefix);
             let page = page.set_key_marker(marker.0).set_version_id_marker(marker.1);
             let page = page.send().await.map_err(|e| convert(prefix, Call::Plain, e))?;
             keys.extend(page.versions.unwrap_or_default().into_iter().filter_map(|version| version.key));
             keys.retain(|key| Some(key.as_str()) > after);
             keys.dedup();
-            if page.is_truncated != Some(true) {
-                break;
+            let more = page.is_truncated == Some(true);
+            if !more || !keys.is_empty() {
+                return Ok(KeyPage { keys, more });
             }
             if page.next_key_marker.is_none() {
                 return Err(StoreError::new(
@@ -221,7 +222,6 @@ impl Store for S3Store {
             }
             marker = (page.next_key_marker, page.next_version_id_marker);
         }
-        Ok(keys)
     }
 
     async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {

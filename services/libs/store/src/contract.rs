@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    Crc64Nvme, Created, ErrorKind, NewObject, Part, Store, StoreError, create, create_from, oldest_version,
+    Crc64Nvme, Created, ErrorKind, KeyPage, NewObject, Part, Store, StoreError, create, create_from, oldest_version,
     probe::probe,
 };
 
@@ -253,12 +253,14 @@ pub async fn keys_are_listed_in_order_and_by_page(store: Arc<dyn Store>, prefix:
     let id = store.begin(&format!("{prefix}/a/3/original"), &new(60)).await.unwrap();
     let own = |names: &[&str]| names.iter().map(|name| format!("{prefix}/{name}")).collect::<Vec<_>>();
     let below = format!("{prefix}/a/");
-    let keys = store.keys(&below, None).await.unwrap();
+    let page = |keys| KeyPage { keys, more: false };
+    let KeyPage { keys, more } = store.keys(&below, None).await.unwrap();
+    assert!(!more);
     assert_eq!(keys, own(&["a/1/original", "a/10/original", "a/2/manifest.json"]));
-    assert_eq!(store.keys(&below, Some(&keys[1])).await.unwrap(), own(&["a/2/manifest.json"]));
-    assert_eq!(store.keys(&below, Some(&keys[2])).await.unwrap(), own(&[]));
-    assert_eq!(store.keys(&format!("{prefix}/a"), Some(&keys[2])).await.unwrap(), own(&["ab"]));
-    assert_eq!(store.keys(&format!("{prefix}/none/"), None).await.unwrap(), own(&[]));
+    assert_eq!(store.keys(&below, Some(&keys[1])).await.unwrap(), page(own(&["a/2/manifest.json"])));
+    assert_eq!(store.keys(&below, Some(&keys[2])).await.unwrap(), page(own(&[])));
+    assert_eq!(store.keys(&format!("{prefix}/a"), Some(&keys[2])).await.unwrap(), page(own(&["ab"])));
+    assert_eq!(store.keys(&format!("{prefix}/none/"), None).await.unwrap(), page(own(&[])));
     store.abort(&format!("{prefix}/a/3/original"), &id).await.unwrap();
 }
 

@@ -56,9 +56,9 @@ pub trait Store: Send + Sync + 'static {
     /// Every version of a key: those with data, the oldest first, then the delete markers.
     async fn versions(&self, key: &str) -> Result<Vec<Version>>;
 
-    /// Keys that begin with `prefix` and come after `after`, in order: a page of at most 1,000, empty past the last. A key
-    /// counts as long as it has a version with data, hidden by a delete marker or not.
-    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>>;
+    /// Keys that begin with `prefix` and come after `after`, in order, a page at a time. A key counts as long as it has a
+    /// version with data, hidden by a delete marker or not.
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage>;
 
     /// The checksum of a version as the store keeps it; `None` where it keeps none of this kind.
     async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>>;
@@ -108,6 +108,15 @@ pub struct Part {
     pub crc: Crc64Nvme,
     /// Its length in bytes.
     pub length: u32,
+}
+
+/// Some keys, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPage {
+    /// At most 1,000.
+    pub keys: Vec<String>,
+    /// Whether others may follow: then there is a last key here, and the next page begins after it.
+    pub more: bool,
 }
 
 /// A version of a key.

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::meta::{Begun, Meta, PartMeta};
-use crate::{Crc64Nvme, ErrorKind, NewObject, Part, Result, StoreError};
+use crate::{Crc64Nvme, ErrorKind, KeyPage, NewObject, Part, Result, StoreError};
 
 /// The most keys that are listed at once.
 const PAGE: usize = 1000;
@@ -186,7 +186,7 @@ impl Disk {
     }
 
     /// The keys of objects that begin with `prefix` and come after `after`, in order.
-    pub fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+    pub fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut keys = Vec::new();
         let mut folders = vec![if folder.is_empty() { self.root.clone() } else { self.object(folder)? }];
@@ -208,8 +208,9 @@ impl Disk {
         }
         keys.retain(|key| key.starts_with(prefix) && Some(key.as_str()) > after);
         keys.sort();
+        let more = keys.len() > PAGE;
         keys.truncate(PAGE);
-        Ok(keys)
+        Ok(KeyPage { keys, more })
     }
 
     fn existing(&self, key: &str) -> Result<Meta> {

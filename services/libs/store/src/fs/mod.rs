@@ -18,7 +18,7 @@ use caselock_domain::time::Clock;
 use futures::{StreamExt, stream::BoxStream};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreError, Version};
+use crate::{Crc64Nvme, ErrorKind, KeyPage, Lock, NewObject, Part, Result, Store, StoreError, Version};
 use disk::Disk;
 
 /// How much is read from a file at once.
@@ -98,7 +98,7 @@ impl Store for FsStore {
         Ok(found.map(|m| Version { id: m.version, is_delete_marker: false, size: m.size }).into_iter().collect())
     }
 
-    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+    async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.look(move |disk| disk.keys(&prefix, after.as_deref())).await
     }

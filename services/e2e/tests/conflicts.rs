@@ -1,0 +1,144 @@
+//! Two of a kind: claims, gateways, completions, and files under one key. One object, or a refusal.
+#![allow(clippy::unwrap_used)]
+
+use caselock_domain::{
+    digest::SegmentValue,
+    fact::{Acknowledged, Fact, FactKey, Subject},
+    object_key,
+    state::Phase,
+};
+use caselock_e2e::{Bench, Death, Faults, KEY, Kind, id, on_both_stacks, random_file};
+use caselock_store::{Crc64Nvme, ErrorKind, NewObject, Part};
+
+const SEGMENT: u64 = 8 << 20;
+
+on_both_stacks!(a_losing_claim_is_dropped);
+
+/// Two parts stored, and then death at the completion, before it takes effect or after; and then another value for the first
+/// segment turns up in the log, as from a gateway that was slow.
+async fn dies_at_the_completion_of_what_conflicts(bench: &Bench, death: Death) {
+    bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+    let faults = Faults::at(6, death);
+    let first = bench.archiver(Some(&faults));
+    faults.died().await;
+    first.kill();
+    let other = Acknowledged { length: 8 << 20, footage_offset: 0, root: None };
+    let subject = Subject::Acknowledged(0, SegmentValue([9; 32]));
+    let key = FactKey { recording: id(), generation: 0, subject };
+    caselock_log::append_fact(&*bench.log, &key, Some(&Fact::Acknowledged(other))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_completion_that_comes_after_send_again_makes_no_object() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(2 * SEGMENT);
+    let upload = bench.upload(&bench.client, &path, KEY);
+    let dies = async {
+        dies_at_the_completion_of_what_conflicts(&bench, Death::Before).await;
+        let facts = bench.facts(id()).await;
+        std::mem::forget(bench.archiver(None));
+        bench.wait_for("the next generation", id(), |facts| facts.current() == 1).await;
+        facts
+    };
+    let (ended, facts) = tokio::join!(upload, dies);
+    assert!(ended.unwrap_err().to_string().contains("another file goes by this key"));
+    // What an archiver would send that was paused before its completion, and goes on now.
+    let (claim, _) = facts.now().unwrap().claim().unwrap();
+    let parts = facts.now().unwrap().parts().map(|(index, _, part)| Part {
+        number: index + 1,
+        etag: part.etag.clone(),
+        crc: Crc64Nvme(part.crc64nvme),
+        length: part.length,
+    });
+    let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    let completed = bench.store.complete(&key, claim, &parts.collect::<Vec<_>>()).await;
+    assert_eq!(completed.unwrap_err().kind, ErrorKind::MultipartGone);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_completed_is_not_sent_again() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(2 * SEGMENT);
+    let uploaded = bench
+        .stored_in_the_end(&path, async {
+            dies_at_the_completion_of_what_conflicts(&bench, Death::After).await;
+            std::mem::forget(bench.archiver(None));
+        })
+        .await;
+    assert_eq!(uploaded.payload.generation, 0);
+}
+
+/// Two archivers claimed: the first in the log counts, the other's upload is dropped from the store.
+async fn a_losing_claim_is_dropped(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(3 * SEGMENT);
+    let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    let race = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        let faults = Faults::at(2, Death::After);
+        let first = bench.archiver(Some(&faults));
+        faults.died().await;
+        first.kill();
+        let new = NewObject { content_type: "a/b".into(), part_size: 8 << 20, lock_until: in_a_minute() };
+        let loser = bench.store.begin(&key, &new).await.unwrap();
+        let subject = Subject::Claimed(loser.clone());
+        let claim = FactKey { recording: id(), generation: 0, subject };
+        let now = Fact::Claimed(caselock_domain::time::Timestamp::now());
+        caselock_log::append_fact(&*bench.log, &claim, Some(&now)).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+        loser
+    };
+    let (uploaded, loser) = tokio::join!(bench.upload(&bench.client, &path, KEY), race);
+    let uploaded = uploaded.unwrap();
+    assert_eq!(uploaded.payload.generation, 0);
+    bench.check(&path, &uploaded).await;
+    let bytes = bytes::Bytes::from_static(b"late");
+    let put = bench.store.put_part(&key, &loser, 1, bytes.clone(), Crc64Nvme::of(&bytes)).await;
+    assert_eq!(put.unwrap_err().kind, ErrorKind::MultipartGone);
+}
+
+fn in_a_minute() -> caselock_domain::time::Timestamp {
+    caselock_domain::time::whole_seconds(caselock_domain::time::Timestamp::now() + std::time::Duration::from_secs(60))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_recording_through_two_gateways_at_once_is_one_object() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(5 * SEGMENT + 3);
+    let _archiver = bench.archiver(None);
+    let other = bench.client_of(1);
+    let (a, b) = tokio::join!(bench.upload(&bench.client, &path, KEY), bench.upload(&other, &path, KEY));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_eq!(a.receipt, b.receipt);
+    bench.check(&path, &a).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_files_under_one_key_never_mix() {
+    let bench = Bench::embedded().await;
+    let paths = ["a", "b"].map(|name| {
+        let path = bench.dir.path().join(name);
+        random_file(&path, 3 * SEGMENT);
+        path
+    });
+    let _archiver = bench.archiver(None);
+    let other = bench.client_of(1);
+    let (a, b) = tokio::join!(bench.upload(&bench.client, &paths[0], KEY), bench.upload(&other, &paths[1], KEY));
+    // At most one gets the receipt; the other is refused, and stores nothing.
+    match (a, b) {
+        (Ok(a), Err(_)) => bench.check(&paths[0], &a).await,
+        (Err(_), Ok(b)) => bench.check(&paths[1], &b).await,
+        (Err(a), Err(b)) => {
+            // Each stopped the other. Whoever comes again alone is stored.
+            println!("{a}; {b}");
+            let again = bench.upload(&bench.client, &paths[0], KEY).await;
+            let again = match again {
+                Ok(again) => again,
+                Err(_) => bench.upload(&bench.client, &paths[1], KEY).await.unwrap(),
+            };
+            let own = blake3::hash(&std::fs::read(&paths[0]).unwrap()).as_bytes() == &again.payload.blake3.0;
+            bench.check(&paths[usize::from(!own)], &again).await;
+        }
+        (Ok(a), Ok(b)) => panic!("both stored: {a:?} {b:?}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! The archiver dies between any two of its steps: the same object, the same receipt.
+#![allow(clippy::unwrap_used)]
+
+use caselock_domain::{id::RecordingId, object_key, state::Phase};
+use caselock_e2e::{Bench, Death, Faults, id};
+use caselock_store::oldest_version;
+
+const SEGMENT: u64 = 8 << 20;
+
+/// Kills an archiver at its n-th change of log or store, before it takes effect or after, and lets another one go on, with
+/// nothing left in `footage` once every part is stored. Whether it died.
+async fn survives_death_at(bench: &Bench, change: i64, death: Death) -> bool {
+    let key = format!("{death:?}-{change}");
+    let id = RecordingId::derive(&"demo".parse().unwrap(), &key.parse().unwrap());
+    let path = bench.file(SEGMENT + 17);
+    let faults = Faults::at(change, death);
+    let first = bench.archiver(Some(&faults));
+    let upload = bench.upload(&bench.client, &path, &key);
+    tokio::pin!(upload);
+    let mut uploaded = None;
+    let died = tokio::select! {
+        () = faults.died() => true,
+        done = &mut upload => {
+            uploaded = Some(done.unwrap());
+            // What follows the receipt: the event, the job, the tombstones, the deletion from the log.
+            tokio::select! {
+                () = faults.died() => true,
+                () = tokio::time::sleep(std::time::Duration::from_secs(3)) => false,
+            }
+        }
+    };
+    first.kill();
+    if bench.facts(id).await.now().is_some_and(|now| now.is_stored_up_to(2) || now.is_complete()) {
+        bench.lose_all_footage().await;
+    }
+    let _second = bench.archiver(None);
+    let uploaded = match uploaded {
+        Some(uploaded) => uploaded,
+        None => upload.await.unwrap(),
+    };
+    assert_eq!(uploaded.payload.generation, 0, "change {change}: a death makes nobody send again");
+    bench.check(&path, &uploaded).await;
+    died
+}
+
+async fn survives_death_at_every_change(death: Death) {
+    let bench = Bench::embedded().await;
+    let last = async {
+        let mut change = 0;
+        while survives_death_at(&bench, change, death).await {
+            change += 1;
+        }
+        change
+    };
+    let last = last.await;
+    assert!(last > 15, "only {last} changes were seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_before_every_change() {
+    survives_death_at_every_change(Death::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_every_change() {
+    survives_death_at_every_change(Death::After).await;
+}
+
+/// The end order on the real Kafka and a real S3 server: every change from the last part's fact on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_every_change_of_the_end_on_kafka_and_s3() {
+    let bench = Bench::distributed().await;
+    let mut change = 5;
+    while survives_death_at(&bench, change, Death::After).await {
+        change += 1;
+    }
+    assert!(change > 12, "only {change} changes were seen");
+}
+
+/// The key is changed between the manifest and the receipt's fact: the receipt is the one that stands in the manifest, and the
+/// old public key proves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_outlives_the_key_it_was_signed_with() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(1000);
+    let key = bench.dir.path().join("new-key.pem");
+    let made =
+        std::process::Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).status();
+    assert!(made.unwrap().success());
+    let uploaded = bench
+        .stored_in_the_end(&path, async {
+            bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+            // One part: begin, claim, part, its fact, completion, its fact, hold, manifest.
+            let faults = Faults::at(7, Death::After);
+            let first = bench.archiver(Some(&faults));
+            faults.died().await;
+            first.kill();
+            let manifest = object_key::manifest(&"demo".parse().unwrap(), id(), 0);
+            assert!(oldest_version(&*bench.store, &manifest).await.unwrap().is_some());
+            assert!(bench.facts(id()).await.now().unwrap().receipt().is_none());
+            std::mem::forget(bench.archiver_with(bench.log.clone(), bench.store.clone(), key));
+        })
+        .await;
+    // Checked against the old key alone.
+    bench.keys.verify(&uploaded.receipt).unwrap();
+}

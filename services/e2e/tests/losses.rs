@@ -1,0 +1,235 @@
+//! Loss behind the services' backs, and stores that don't keep their word: "send again" by itself, and stored in the end.
+#![allow(clippy::unwrap_used)]
+
+use caselock_client::Uploaded;
+use caselock_domain::{
+    digest::SegmentValue, fact::FactKey, footage::SegmentRef, id::RecordingId, object_key, state::Phase,
+};
+use caselock_e2e::{Bench, Death, Faults, KEY, Kind, Lie, Unfaithful, header, id, on_both_stacks};
+use caselock_log::{Record, Topic};
+use caselock_store::oldest_version;
+
+const SEGMENT: u64 = 8 << 20;
+
+on_both_stacks!(
+    a_multipart_upload_aborted_before_the_seal_is_sent_again,
+    a_multipart_upload_aborted_after_the_seal_is_sent_again,
+    a_log_that_lost_footage_asks_for_it_again,
+    an_abandoned_upload_is_opened_again,
+    what_cannot_be_used_becomes_a_dead_letter,
+);
+
+async fn a_multipart_upload_aborted_before_the_seal_is_sent_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(3 * SEGMENT);
+    // The archiver dies after its first part; the store forgets the upload; then it goes on.
+    let faults = Faults::at(4, Death::After);
+    let first = bench.archiver(Some(&faults));
+    let meanwhile = async {
+        faults.died().await;
+        first.kill();
+        let facts = bench.facts(id()).await;
+        let (claim, _) = facts.now().unwrap().claim().unwrap();
+        bench.store.abort(&object_key::original(&"demo".parse().unwrap(), id(), 0), claim).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+    };
+    let uploaded = bench.stored_in_the_end(&path, meanwhile).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    let events = bench.records(Topic::Events, id()).await;
+    let types: Vec<_> = events.iter().map(|(_, record)| header(record, "ce_type")).collect();
+    assert!(types.contains(&"io.caselock.recording.resend-needed.v1".to_owned()), "{types:?}");
+}
+
+async fn a_multipart_upload_aborted_after_the_seal_is_sent_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(2 * SEGMENT);
+    let meanwhile = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        // Two parts and their facts, then death before the completion.
+        let faults = Faults::at(6, Death::Before);
+        let first = bench.archiver(Some(&faults));
+        faults.died().await;
+        first.kill();
+        let facts = bench.facts(id()).await;
+        assert!(facts.now().unwrap().is_stored_up_to(2));
+        let (claim, _) = facts.now().unwrap().claim().unwrap();
+        bench.store.abort(&object_key::original(&"demo".parse().unwrap(), id(), 0), claim).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+    };
+    let uploaded = bench.stored_in_the_end(&path, meanwhile).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    let old = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    assert_eq!(oldest_version(&*bench.store, &old).await.unwrap(), None);
+}
+
+async fn a_log_that_lost_footage_asks_for_it_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(2 * SEGMENT + 1);
+    let meanwhile = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        bench.lose_all_footage().await;
+        std::mem::forget(bench.archiver(None));
+    };
+    let uploaded = bench.stored_in_the_end(&path, meanwhile).await;
+    assert_eq!(uploaded.payload.generation, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_whose_facts_are_forgotten_is_found_again_in_the_store() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(SEGMENT + 5);
+    let _archiver = bench.archiver(None);
+    let first = bench.stored_in_the_end(&path, async {}).await;
+    found_again_after_all_is_forgotten(&bench, &path, &first).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_generation_is_found_again_as_well() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(SEGMENT + 5);
+    let first = bench
+        .stored_in_the_end(&path, async {
+            bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+            bench.lose_all_footage().await;
+            std::mem::forget(bench.archiver(None));
+        })
+        .await;
+    assert_eq!(first.payload.generation, 1);
+    found_again_after_all_is_forgotten(&bench, &path, &first).await;
+}
+
+async fn found_again_after_all_is_forgotten(bench: &Bench, path: &std::path::Path, first: &Uploaded) {
+    // As after thirty days: nothing of it is left in the log.
+    let facts = bench.facts(id()).await;
+    let now = (facts.current(), facts.now().unwrap());
+    for (generation, facts) in facts.others().chain([now]) {
+        for subject in facts.everything() {
+            let key = FactKey { recording: id(), generation, subject };
+            caselock_log::append_fact(&*bench.log, &key, None).await.unwrap();
+        }
+    }
+    assert!(bench.facts(id()).await.is_empty());
+    let again = bench.upload(&bench.client, path, KEY).await.unwrap();
+    assert_eq!(again.receipt, first.receipt);
+    let keys = bench.store.keys(&object_key::recording(&first.payload.bureau, id()), None).await.unwrap().keys;
+    assert_eq!(keys.iter().filter(|key| key.ends_with("/original")).count(), 1, "{keys:?}");
+    bench.wait_for("tidiness", id(), |facts| facts.now().is_some_and(|now| now.finished_work().is_empty())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_keep_a_hold_gives_no_receipt() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(1000);
+    let unfaithful = Unfaithful::on(bench.store.clone(), Lie::Holds);
+    let _archiver = bench.archiver_on(bench.log.clone(), unfaithful.clone());
+    let upload = bench.upload(&bench.client, &path, KEY);
+    tokio::pin!(upload);
+    tokio::select! {
+        done = &mut upload => panic!("{done:?}"),
+        () = unfaithful.forgot(3) => {}
+    }
+    assert!(bench.facts(id()).await.now().unwrap().receipt().is_none());
+    unfaithful.be_honest();
+    bench.check(&path, &upload.await.unwrap()).await;
+}
+
+async fn an_abandoned_upload_is_opened_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    use caselock_proto::v1::{AbandonUploadRequest, ingest_service_client::IngestServiceClient};
+    // Larger than what is on its way at once, so that it can't be sealed by the time that the first segment is seen.
+    let path = bench.file(40 * SEGMENT);
+    let upload = bench.upload(&bench.client, &path, KEY);
+    let held = bench.wait_for("a segment", id(), |f| f.now().is_some_and(|g| !g.held_segments().is_empty()));
+    tokio::select! {
+        done = upload => panic!("{done:?}"),
+        () = held => {}
+    }
+    assert_eq!(bench.facts(id()).await.phase(), Some(Phase::Open));
+    let mut ingest = IngestServiceClient::connect(bench.address()).await.unwrap();
+    ingest.abandon_upload(AbandonUploadRequest { recording_id: id().to_string() }).await.unwrap();
+    let _archiver = bench.archiver(None);
+    bench.wait_for("the end of it", id(), |facts| facts.phase() == Some(Phase::Abandoned)).await;
+    bench.wait_for("tidiness", id(), |facts| facts.now().unwrap().finished_work().is_empty()).await;
+    let path = bench.file(2 * SEGMENT);
+    let uploaded = bench.stored_in_the_end(&path, async {}).await;
+    assert_eq!(uploaded.payload.generation, 1);
+}
+
+/// A recording whose step keeps failing for good gives way: its segments become dead letters, the log is freed, others are
+/// stored; and once the step succeeds, what is missing is asked for again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_whose_step_fails_for_good_gives_way() {
+    let bench = Bench::embedded().await;
+    let path = bench.file(SEGMENT + 5);
+    let unfaithful = Unfaithful::on(bench.store.clone(), Lie::Uploads);
+    let stop = bench.hasty_archiver_on(unfaithful.clone());
+    let partition = caselock_domain::partition::of(id(), bench.log.partitions(Topic::Footage));
+    let gives_way = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        let freed = async {
+            let mut bounds = bench.log.bounds(Topic::Footage, partition).await.unwrap();
+            while bounds.start < bounds.end {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                bounds = bench.log.bounds(Topic::Footage, partition).await.unwrap();
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), freed).await.expect("the log is freed");
+        let letters = bench.records(Topic::DeadLetters, id()).await;
+        let reasons: Vec<_> = letters.iter().map(|(_, record)| header(record, "cl-reason")).collect();
+        assert_eq!(reasons, ["STEP_FAILED"; 2]);
+        assert!(letters.iter().all(|(_, record)| record.payload.as_ref().is_none_or(|detail| detail.len() < 1000)));
+        unfaithful.be_honest();
+    };
+    let uploaded = bench.stored_in_the_end(&path, gives_way).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_drops_unfinished_uploads_too_soon_is_refused() {
+    let bench = Bench::embedded().await;
+    let refusal = bench.archiver_refuses(Unfaithful::on(bench.store.clone(), Lie::Expiry)).await;
+    assert!(
+        refusal.contains("drops unfinished uploads after 1 days") && refusal.contains("abandon_after_days"),
+        "{refusal}"
+    );
+}
+
+/// Records of `footage` that are no segment, of a recording nobody opened, or not what their header says: each is noted, and
+/// what comes after them is stored.
+async fn what_cannot_be_used_becomes_a_dead_letter(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let partition = caselock_domain::partition::of(id(), bench.log.partitions(Topic::Footage));
+    let append = async |record: Record| bench.log.append(Topic::Footage, partition, record).await.unwrap();
+    let segment = |recording, value| {
+        let segment = SegmentRef { recording, generation: 0, index: 0, value: SegmentValue([value; 32]) };
+        let mut record = Record::new(recording.to_string(), "not these bytes");
+        record.headers = segment.headers();
+        record
+    };
+    append(Record::new("noise", "noise")).await;
+    // An id of the same partition that nothing speaks of.
+    let unknown = (0..).map(|n| RecordingId::derive(&"demo".parse().unwrap(), &format!("u{n}").parse().unwrap()));
+    let count = bench.log.partitions(Topic::Footage);
+    let unknown = unknown.into_iter().find(|id| caselock_domain::partition::of(*id, count) == partition).unwrap();
+    append(segment(unknown, 7)).await;
+    let path = bench.file(SEGMENT + 1);
+    let corrupted = async {
+        bench.wait_for("the opening", id(), |facts| facts.phase().is_some()).await;
+        append(segment(id(), 9)).await;
+        std::mem::forget(bench.archiver(None));
+    };
+    // The corrupt segment spoils its generation: the log is not what it was.
+    let uploaded = bench.stored_in_the_end(&path, corrupted).await;
+    assert!(uploaded.payload.generation <= 1);
+    let mut reasons = Vec::new();
+    for partition in 0..bench.log.partitions(Topic::DeadLetters) {
+        for (_, record) in bench.partition(Topic::DeadLetters, partition).await {
+            assert_eq!(header(&record, "cl-topic"), "caselock.footage.v1");
+            reasons.push(header(&record, "cl-reason"));
+        }
+    }
+    for reason in ["FOOTAGE_MALFORMED", "RECORDING_UNKNOWN"] {
+        assert!(reasons.iter().any(|r| r == reason), "{reasons:?}");
+    }
+}
