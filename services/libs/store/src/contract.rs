@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
@@ -30,6 +30,7 @@ macro_rules! contract_tests {
             a_lock_that_ran_out_lets_go,
             unknown_versions_are_not_found,
             keys_are_listed_in_order_and_by_page,
+            more_keys_than_a_page_holds_are_all_listed,
             it_passes_the_probe
         );
     };
@@ -262,6 +263,24 @@ pub async fn keys_are_listed_in_order_and_by_page(store: Arc<dyn Store>, prefix:
     assert_eq!(store.keys(&format!("{prefix}/a"), Some(&keys[2])).await.unwrap(), page(own(&["ab"])));
     assert_eq!(store.keys(&format!("{prefix}/none/"), None).await.unwrap(), page(own(&[])));
     store.abort(&format!("{prefix}/a/3/original"), &id).await.unwrap();
+}
+
+pub async fn more_keys_than_a_page_holds_are_all_listed(store: Arc<dyn Store>, prefix: String) {
+    let store = &*store;
+    let expected: Vec<_> = (0..1_003).map(|n| format!("{prefix}/{n:04}")).collect();
+    let puts = expected.iter().map(|key| put(store, key, 2));
+    futures::stream::iter(puts).buffer_unordered(16).collect::<Vec<_>>().await;
+    let (mut keys, mut pages) = (Vec::<String>::new(), 0);
+    loop {
+        let page = store.keys(&format!("{prefix}/"), keys.last().map(String::as_str)).await.unwrap();
+        pages += 1;
+        keys.extend(page.keys);
+        if !page.more {
+            break;
+        }
+    }
+    assert!(keys == expected, "{} keys", keys.len());
+    assert_eq!(pages, 2);
 }
 
 pub async fn it_passes_the_probe(store: Arc<dyn Store>, prefix: String) {
