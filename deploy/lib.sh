@@ -141,7 +141,7 @@ life_cycle() {
   esac
   case $1 in
     start) if running; then say "already running"; else start; fi ;;
-    stop) end TERM ;;
+    stop) end "${stop_signal:-TERM}" ;;
     kill) end KILL ;;
   esac
 }

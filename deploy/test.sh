@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need, starts a real Apache Kafka and a real S3 server with object lock, runs every test, and stops
-# both again, whatever happens.
+# Installs what the tests need, starts a real Apache Kafka, a real S3 server with object lock and a real PostgreSQL, runs every
+# test, and stops all three again, whatever happens.
 #
 # Servers of your own are used instead where they are named:
+#   CASELOCK_TEST_POSTGRES=postgres://… (a user who may create databases; the tests leave theirs behind)
 #   CASELOCK_TEST_KAFKA=host:port, _PROPERTIES (librdkafka's, name=value parted by commas: TLS, SASL), _REPLICATION (default 1)
 #   CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY, _BUCKET (a bucket with object lock, without lifecycle rules;
 #     what the tests leave there stays locked for 15 minutes, and is theirs to delete under v1/)
@@ -17,9 +18,12 @@ cd -- "$here/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
 scratch=$(mktemp -d)
+# PostgreSQL runs as a user of its own where this runs as root.
+chmod 711 -- "$scratch"
 stop() {
   [[ ! -d $scratch/kafka ]] || "$here/kafka.sh" stop "$scratch/kafka" || true
   [[ ! -d $scratch/s3 ]] || "$here/s3.sh" stop "$scratch/s3" || true
+  [[ ! -d $scratch/postgres ]] || "$here/postgres.sh" stop "$scratch/postgres" || true
   rm -rf -- "$scratch"
 }
 trap stop EXIT
@@ -34,6 +38,12 @@ if [[ -z ${CASELOCK_TEST_S3_ACCESS_KEY:-} ]]; then
   "$here/s3.sh" install
   "$here/s3.sh" start "$scratch/s3"
   set -a; eval "$("$here/s3.sh" env "$scratch/s3")"; set +a
+fi
+
+if [[ -z ${CASELOCK_TEST_POSTGRES:-} ]]; then
+  "$here/postgres.sh" install
+  "$here/postgres.sh" start "$scratch/postgres"
+  set -a; eval "$("$here/postgres.sh" env "$scratch/postgres")"; set +a
 fi
 
 "$here/python.sh" install

@@ -186,6 +186,7 @@ impl Stack {
             "gateway" => &["gateway", "kafka", "telemetry"],
             "archiver" => &["archiver", "kafka", "s3", "telemetry"],
             "media" => &["media", "kafka", "s3", "telemetry"],
+            "registry" => &["registry", "kafka", "s3", "telemetry"],
             _ => &["gateway", "archiver", "media", "standalone", "telemetry"],
         };
         let belongs = |(key, _): &&(String, String)| sections.iter().any(|s| key.starts_with(&format!("{s}.")));
@@ -194,6 +195,13 @@ impl Stack {
         config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
         let log = self.dir.path().join(format!("{service}-{admin}.log"));
         Program::spawn(self.first, &format!("caselock-{service}"), &config, admin, &log)
+    }
+
+    /// The settings of a program that is run to its end, as flags.
+    pub fn flags(&self, sections: &[&str]) -> Vec<String> {
+        let belongs = |(key, _): &&(String, String)| sections.iter().any(|s| key.starts_with(&format!("{s}.")));
+        let settings = self.config.iter().filter(belongs);
+        settings.flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]).collect()
     }
 
     /// kill -9.

@@ -9,10 +9,12 @@ use caselock_archiver::{ArchiverConfig, ArchiverContext};
 use caselock_gateway::{GatewayConfig, GatewayContext};
 use caselock_log::embedded::EmbeddedLog;
 use caselock_media::{MediaConfig, MediaContext};
+use caselock_registry::{RegistryConfig, RegistryContext};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
+    health::Health,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -93,9 +95,18 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
         },
     )
     .await?;
-    let context =
-        MediaContext { log: log.clone(), store, clock: clock.clone(), health: health.clone(), stop: work_stop.clone() };
+    let context = MediaContext {
+        log: log.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        health: health.clone(),
+        stop: work_stop.clone(),
+    };
     let media = caselock_media::start(config.media, context).await?;
+    // Nobody's upload waits for the registry: it has a health of its own.
+    let context = RegistryContext { log: log.clone(), store, health: Health::default(), stop: work_stop.clone() };
+    let database = format!("sqlite:{}?mode=rwc", data.join("registry.sqlite").display());
+    let registry = caselock_registry::start(&RegistryConfig { database }, context).await?;
     let failing = log.clone();
     let context = GatewayContext { log, clock, nonce, health: health.clone(), stop };
     let gateway = caselock_gateway::start(config.gateway, context).await?;
@@ -108,5 +119,6 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     work_stop.cancel();
     archiver.stopped().await?;
     media.stopped().await?;
+    registry.stopped().await?;
     served
 }

@@ -3,7 +3,10 @@
 //! Nothing here does I/O, reads a clock or draws random numbers: what varies is passed in, so every rule can be tested
 //! on any date.
 
+pub mod calendar;
+pub mod case;
 pub mod dead_letter;
+pub mod deadline;
 pub mod derived;
 pub mod digest;
 pub mod event;

@@ -3,12 +3,23 @@
 use std::sync::Arc;
 
 pub use jiff::Timestamp;
+use jiff::{civil::Date, tz::TimeZone};
 
 /// A clock. Rules never read one of their own, so that they can be tested on any date.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Protobuf's time stamp.
 pub type ProtoTimestamp = prost_types::Timestamp;
+
+/// The law's time zone. China has no daylight saving time: +8 holds for every date a recording can be of.
+pub fn shanghai() -> TimeZone {
+    TimeZone::fixed(jiff::tz::offset(8))
+}
+
+/// The day of a moment in Shanghai.
+pub fn day_of(at: Timestamp) -> Date {
+    at.to_zoned_datetime(shanghai()).date()
+}
 
 /// A time stamp as a protobuf message. Keeps nanoseconds.
 pub fn to_proto(at: Timestamp) -> prost_types::Timestamp {

@@ -1,6 +1,11 @@
-//! How long a recording must be kept (Article 15).
+//! How long a recording must be kept (Article 15): at least the floor, and as long as the cases it is evidence in ([`rule`]).
 
-use jiff::{SignedDuration, Span, Timestamp, ToSpan, civil::Time, tz::TimeZone};
+pub mod rule;
+
+use jiff::{
+    SignedDuration, Span, Timestamp, ToSpan,
+    civil::{Date, Time},
+};
 
 /// The law's least period for footage that is not evidence: six calendar months (Article 15).
 pub fn legal_minimum() -> Span {
@@ -35,11 +40,12 @@ pub fn check_period(period: &Span) -> Result<(), RetentionError> {
 /// The end of the day, in Shanghai, that lies `period` after the moment of storing: always 16:00:00Z. Months are calendar
 /// months, clamped at the month's end (31 August and six months is 28 or 29 February).
 pub fn floor(stored_at: Timestamp, period: &Span) -> Result<Timestamp, RetentionError> {
-    // China has no daylight saving time; the zone's +8 is the law's time for every date a recording can be stored on.
-    let shanghai = TimeZone::fixed(jiff::tz::offset(8));
-    let last_day = stored_at.to_zoned_datetime(shanghai.clone()).date().checked_add(*period)?;
-    let midnight = last_day.tomorrow()?.to_datetime(Time::midnight());
-    Ok(shanghai.to_timestamp(midnight)?)
+    end_of_day(crate::time::day_of(stored_at).checked_add(*period)?)
+}
+
+/// The end of a day in Shanghai: 16:00:00Z.
+pub fn end_of_day(day: Date) -> Result<Timestamp, RetentionError> {
+    Ok(crate::time::shanghai().to_timestamp(day.tomorrow()?.to_datetime(Time::midnight()))?)
 }
 
 /// The floor where the test switch allows periods below a day: the moment itself plus the time, up to whole seconds.
@@ -87,8 +93,7 @@ mod tests {
         fn never_shorter_than_six_months(seconds in 1_700_000_000i64..4_000_000_000) {
             let stored = Timestamp::from_second(seconds).unwrap();
             let until = floor(stored, &legal_minimum()).unwrap();
-            let shanghai = TimeZone::fixed(jiff::tz::offset(8));
-            let least = stored.to_zoned_datetime(shanghai).checked_add(6.months()).unwrap().timestamp();
+            let least = stored.to_zoned_datetime(crate::time::shanghai()).checked_add(6.months()).unwrap().timestamp();
             prop_assert!(until > least);
             prop_assert!(until.duration_since(least) <= SignedDuration::from_hours(24));
             prop_assert_eq!(until.as_second() % 86_400, 16 * 3_600);

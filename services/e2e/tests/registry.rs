@@ -1,0 +1,77 @@
+//! The registry beside the other services: it knows what is stored, however often it dies, and from the bucket alone.
+#![allow(clippy::unwrap_used)]
+
+use std::{path::Path, process::Command, time::Duration};
+
+use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, binary, free_port};
+use caselock_registry::{Db, Recording};
+
+fn database(path: &Path) -> String {
+    format!("sqlite:{}?mode=rwc", path.display())
+}
+
+/// The recordings of a run, as a registry knows them, once it knows them all.
+async fn known(db: &Db, run: &Run) -> Vec<Recording> {
+    let bureau = "demo".parse().unwrap();
+    let mut recordings = Vec::new();
+    for event in run.of_kind("stored") {
+        let id = event["recording_id"].as_str().unwrap().parse().unwrap();
+        let find = async {
+            loop {
+                match Recording::find(db, &bureau, id).await.unwrap() {
+                    // Read back and derived: nothing more comes.
+                    Some(found) if found.verification.is_some() && found.derivation.is_some() => return found,
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(60), find).await.expect("the registry knows it");
+        assert_eq!(found.blake3.trim_start_matches("blake3:"), event["blake3"].as_str().unwrap());
+        assert_eq!(found.verification.as_deref(), Some("intact"));
+        recordings.push(found);
+    }
+    recordings
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same() {
+    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let path = stack.dir.path().join("registry.sqlite");
+    let start = |stack: &Stack| {
+        let program = stack.spawn("registry", free_port(), &[("registry.database", database(&path))]);
+        program.wait_ready();
+        program
+    };
+    let registry = start(&stack);
+    let footage = Footage::new().random("a", 1000).random("b", 9 << 20);
+    let uploader = Uploader::new(&stack);
+    let first = uploader.upload(footage.path(), &["--set", "case_number=（2026）罚－１"]);
+    first.expect_stored(2);
+    let db = Db::open(&database(&path)).await.unwrap();
+    let mut followed = known(&db, &first).await;
+    assert_eq!(followed[0].case_number.as_deref(), Some("(2026)罚-1"));
+    assert!(followed.iter().all(|recording| recording.hold_at_storing));
+    registry.kill();
+
+    let footage = Footage::new().random("c", 2000);
+    let second = uploader.upload(footage.path(), &[]);
+    second.expect_stored(1);
+    let registry = start(&stack);
+    followed.extend(known(&db, &second).await);
+    assert_eq!(registry.stop(), Some(0));
+    stack.stop();
+
+    // From the bucket alone, by the command: the log is not asked.
+    let other = stack.dir.path().join("rebuilt.sqlite");
+    let rebuilt = Command::new(binary("caselock-registry"))
+        .args(stack.flags(&["s3"]))
+        .args(["--set", &format!("registry.database={}", database(&other)), "rebuild", "--from-store"])
+        .output()
+        .unwrap();
+    assert!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    assert_eq!(String::from_utf8_lossy(&rebuilt.stdout), "3 recordings were read from the store\n");
+    let db = Db::open(&database(&other)).await.unwrap();
+    let mut again = known(&db, &first).await;
+    again.extend(known(&db, &second).await);
+    assert_eq!(again, followed);
+}

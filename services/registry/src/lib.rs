@@ -1,0 +1,21 @@
+//! The registry: what is stored, which cases it is evidence in, how long it must be kept, and by when it had to come.
+//!
+//! It never stands between a bureau and an acknowledgement or a receipt. Its database is a view: of the events, and of the
+//! documents in the store, from which alone it can be rebuilt.
+
+mod config;
+mod db;
+mod documents;
+mod error;
+mod follow;
+mod rebuild;
+mod recording;
+mod service;
+
+pub use config::RegistryConfig;
+pub use db::Db;
+pub use error::RegistryError;
+pub use follow::Following;
+pub use rebuild::rebuild;
+pub use recording::Recording;
+pub use service::{Registry, RegistryContext, start};

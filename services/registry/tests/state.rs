@@ -1,0 +1,114 @@
+//! One state, whichever way it was come by: events followed, replayed from zero, or the bucket alone.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use caselock_domain::{event::RecordingEvent, id::RecordingId, object_key, time::Timestamp};
+use caselock_e2e::{Bench, random_file};
+use caselock_log::{Record, Topic};
+use caselock_proto::events::v1::RecordingVerified;
+use caselock_registry::{Db, Following, Recording, rebuild};
+use common::{Kind, dump};
+
+on_both_databases!(
+    events_and_bucket_give_the_same_state,
+    an_event_that_comes_again_or_late_changes_nothing,
+    a_rebuild_that_was_stopped_goes_on,
+    what_cannot_be_read_is_passed_over,
+);
+
+/// A bench on which three recordings are stored.
+async fn stored() -> Bench {
+    let bench = Bench::embedded().await;
+    let _archiver = bench.archiver(None);
+    for (key, length) in [("a", 10), ("b", 9 << 20), ("c", 3000)] {
+        let path = bench.dir.path().join(key);
+        random_file(&path, length);
+        bench.upload(&bench.client, &path, key).await.unwrap();
+        let id = id(key);
+        bench.wait_for("the end", id, |facts| facts.now().unwrap().finished_work().is_empty()).await;
+    }
+    bench
+}
+
+fn id(key: &str) -> RecordingId {
+    RecordingId::derive(&"demo".parse().unwrap(), &key.parse().unwrap())
+}
+
+fn following(bench: &Bench, db: &Db) -> Following {
+    Following { db: db.clone(), log: bench.log.clone(), store: bench.store.clone() }
+}
+
+async fn events_and_bucket_give_the_same_state(kind: Kind) {
+    let bench = stored().await;
+    let (followed, rebuilt) = (kind.fresh().await, kind.fresh().await);
+    following(&bench, &followed.db).catch_up().await.unwrap();
+    assert_eq!(rebuild(&rebuilt.db, &*bench.store).await.unwrap(), 3);
+    let state = dump(&followed.db).await;
+    assert_eq!(state.iter().filter(|line| line.starts_with("recordings")).count(), 3);
+    assert_eq!(dump(&rebuilt.db).await, state);
+    // Bucket first, then events: nothing new.
+    following(&bench, &rebuilt.db).catch_up().await.unwrap();
+    assert_eq!(dump(&rebuilt.db).await, state);
+    assert_eq!(rebuilt.db.positions().await.unwrap(), followed.db.positions().await.unwrap());
+    // What a reopened database says.
+    let again = Db::open(&followed.url).await.unwrap();
+    assert_eq!(dump(&again).await, state);
+    let recording = Recording::find(&again, &"demo".parse().unwrap(), id("b")).await.unwrap().unwrap();
+    assert_eq!((recording.size, recording.generation), (9 << 20, 0));
+    assert_eq!(Recording::find(&again, &"other".parse().unwrap(), id("b")).await.unwrap(), None);
+}
+
+async fn an_event_that_comes_again_or_late_changes_nothing(kind: Kind) {
+    let bench = stored().await;
+    let fresh = kind.fresh().await;
+    following(&bench, &fresh.db).catch_up().await.unwrap();
+    let state = dump(&fresh.db).await;
+    for partition in 0..bench.log.partitions(Topic::Events) {
+        for (_, record) in bench.partition(Topic::Events, partition).await.into_iter().rev() {
+            bench.log.append(Topic::Events, partition, record).await.unwrap();
+        }
+    }
+    following(&bench, &fresh.db).catch_up().await.unwrap();
+    assert_eq!(dump(&fresh.db).await, state);
+}
+
+async fn a_rebuild_that_was_stopped_goes_on(kind: Kind) {
+    let bench = stored().await;
+    let (whole, fresh) = (kind.fresh().await, kind.fresh().await);
+    rebuild(&whole.db, &*bench.store).await.unwrap();
+    // Stopped behind the first recording, as by a crash between two pages.
+    let manifest =
+        object_key::manifest(&"demo".parse().unwrap(), *[id("a"), id("b"), id("c")].iter().min().unwrap(), 0);
+    sqlx::query("INSERT INTO rebuild (id, after_key) VALUES (1, $1)")
+        .bind(&manifest)
+        .execute(fresh.db.pool())
+        .await
+        .unwrap();
+    assert!(fresh.db.is_rebuilding().await.unwrap());
+    assert_eq!(rebuild(&fresh.db, &*bench.store).await.unwrap(), 2);
+    assert!(!fresh.db.is_rebuilding().await.unwrap());
+    // The next one is a whole one.
+    assert_eq!(rebuild(&fresh.db, &*bench.store).await.unwrap(), 3);
+    assert_eq!(dump(&fresh.db).await, dump(&whole.db).await);
+}
+
+async fn what_cannot_be_read_is_passed_over(kind: Kind) {
+    let bench = stored().await;
+    let fresh = kind.fresh().await;
+    let partition = 0;
+    bench.log.append(Topic::Events, partition, Record::new("noise", "noise")).await.unwrap();
+    let nonsense = Record::new("noise", "\u{fffd}").header("ce_type", "io.caselock.recording.stored.v1");
+    bench.log.append(Topic::Events, partition, nonsense).await.unwrap();
+    // An event of a recording whose documents are not there.
+    let (bureau, unknown) = ("demo".parse().unwrap(), id("unknown"));
+    let message = RecordingVerified { recording_id: unknown.to_string(), bureau: "demo".into(), ..Default::default() };
+    let event = RecordingEvent::Verified(message).record(&bureau, unknown, 0, Timestamp::UNIX_EPOCH);
+    let mut record = Record::new(event.key, event.payload);
+    record.headers = event.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    bench.log.append(Topic::Events, partition, record).await.unwrap();
+    following(&bench, &fresh.db).catch_up().await.unwrap();
+    assert_eq!(dump(&fresh.db).await.iter().filter(|line| line.starts_with("recordings")).count(), 3);
+    let end = bench.log.bounds(Topic::Events, partition).await.unwrap().end;
+    assert_eq!(fresh.db.positions().await.unwrap()[&partition], end);
+}
