@@ -1,3 +1,4 @@
+use caselock_domain::{case::CaseError, retention::RetentionError};
 use caselock_log::LogError;
 use caselock_store::StoreError;
 
@@ -16,6 +17,15 @@ pub enum RegistryError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The entry does not follow from what the case's record says.
+    #[error("the case: {0}")]
+    Case(#[from] CaseError),
+    /// An entry can't be read or written.
+    #[error("an entry of a case: {0}")]
+    Entry(String),
+    /// A date outside the calendar.
+    #[error(transparent)]
+    Retention(#[from] RetentionError),
     /// A rebuild is under way, and what it has not seen yet must not be judged.
     #[error("the registry is being rebuilt from the store: run caselock-registry rebuild --from-store to its end")]
     Rebuilding,
@@ -31,7 +41,7 @@ impl RegistryError {
             ),
             Self::Log(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
-            Self::Schema(_) | Self::Rebuilding => false,
+            Self::Schema(_) | Self::Case(_) | Self::Entry(_) | Self::Retention(_) | Self::Rebuilding => false,
         }
     }
 }

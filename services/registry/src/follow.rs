@@ -97,7 +97,13 @@ impl Following {
     /// One event. What it says is read from the documents it tells of: they are there before it is.
     async fn take(&self, entry: &Entry) -> Result<(), RegistryError> {
         let recording = match subject(entry) {
-            Some((bureau, id, generation)) => documents::read(&*self.store, &bureau, id, generation).await?,
+            Some((bureau, id, generation)) => {
+                let documents = documents::read(&*self.store, &bureau, id, generation).await?;
+                if documents.is_none() {
+                    tracing::error!(recording = %id, generation, "an event tells of a recording that has no manifest");
+                }
+                documents
+            }
             None => None,
         };
         let mut transaction = self.db.begin().await?;

@@ -3,6 +3,7 @@
 //! It never stands between a bureau and an acknowledgement or a receipt. Its database is a view: of the events, and of the
 //! documents in the store, from which alone it can be rebuilt.
 
+mod cases;
 mod config;
 mod db;
 mod documents;
@@ -12,6 +13,7 @@ mod rebuild;
 mod recording;
 mod service;
 
+pub use cases::Cases;
 pub use config::RegistryConfig;
 pub use db::Db;
 pub use error::RegistryError;

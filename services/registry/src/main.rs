@@ -2,10 +2,11 @@
 
 use anyhow::{Context, ensure};
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
-use caselock_registry::{Db, RegistryConfig, RegistryContext};
+use caselock_registry::{Cases, Db, RegistryConfig, RegistryContext};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
+    clock::system_clock,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -61,7 +62,7 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
     let store = S3Store::open(&config.s3).await;
-    let context = RegistryContext { log, store, health: health.clone(), stop };
+    let context = RegistryContext { log, store, clock: system_clock(), health: health.clone(), stop };
     let registry = caselock_registry::start(&config.registry, context).await?;
     health.started();
     registry.stopped().await
@@ -71,7 +72,8 @@ async fn rebuild(config: Config) -> anyhow::Result<()> {
     config.registry.check()?;
     let db = Db::open(&config.registry.database).await.context("open the registry's database")?;
     let store = S3Store::open(&config.s3).await;
-    let count = caselock_registry::rebuild(&db, &*store).await?;
+    let cases = Cases { db, store, clock: system_clock() };
+    let count = caselock_registry::rebuild(&cases).await?;
     println!("{count} recordings were read from the store");
     Ok(())
 }

@@ -5,13 +5,13 @@ use caselock_domain::{
     id::{BureauId, RecordingId},
     object_key,
 };
-use caselock_store::Store;
 use sqlx::Row;
 
-use crate::{Db, Recording, RegistryError, documents};
+use crate::{Cases, Db, Recording, RegistryError, documents};
 
-/// Reads every manifest into the database. Returns how many recordings were read by this call.
-pub async fn rebuild(db: &Db, store: &dyn Store) -> Result<u64, RegistryError> {
+/// Reads every manifest and every entry of a case into the database. Returns how many recordings were read by this call.
+pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
+    let (db, store) = (&cases.db, &*cases.store);
     let begun = sqlx::query("SELECT after_key FROM rebuild").fetch_optional(db.pool()).await?;
     let mut after: Option<String> = begun.map(|row| row.try_get(0)).transpose()?.filter(|key: &String| !key.is_empty());
     note(db, after.as_deref().unwrap_or_default()).await?;
@@ -19,6 +19,9 @@ pub async fn rebuild(db: &Db, store: &dyn Store) -> Result<u64, RegistryError> {
     loop {
         let page = store.keys("v1/", after.as_deref()).await?;
         for key in &page.keys {
+            if object_key::is_case_entry(key) {
+                take_entry(cases, key).await?;
+            }
             let Some((bureau, id, generation)) = manifest_of(key) else { continue };
             let Some(documents) = documents::read(store, &bureau, id, generation).await? else { continue };
             let mut transaction = db.begin().await?;
@@ -32,6 +35,22 @@ pub async fn rebuild(db: &Db, store: &dyn Store) -> Result<u64, RegistryError> {
     }
     sqlx::query("DELETE FROM rebuild").execute(db.pool()).await?;
     Ok(count)
+}
+
+/// Keys come in order, so entries do. One that does not follow is told, and stops nothing.
+async fn take_entry(cases: &Cases, key: &str) -> Result<(), RegistryError> {
+    let adopted = match cases.read(key).await {
+        Ok(Some(entry)) => cases.adopt(&entry).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match adopted {
+        Err(error @ (RegistryError::Case(_) | RegistryError::Entry(_))) => {
+            tracing::error!(key, %error, "an entry of a case does not follow");
+            Ok(())
+        }
+        adopted => adopted,
+    }
 }
 
 async fn note(db: &Db, after: &str) -> Result<(), RegistryError> {

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use caselock_domain::time::Clock;
 use caselock_log::{Log, Topic};
 use caselock_runtime::health::Health;
 use caselock_store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Db, Following, RegistryConfig};
+use crate::{Cases, Db, Following, RegistryConfig};
 
 /// What the registry works with.
 pub struct RegistryContext {
@@ -15,6 +16,8 @@ pub struct RegistryContext {
     pub log: Arc<dyn Log>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Clock,
     /// To be told when it is ready.
     pub health: Health,
     /// Ends it.
@@ -33,8 +36,10 @@ impl Registry {
 
 /// Opens the database and follows the events until `context.stop`.
 pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow::Result<Registry> {
-    let RegistryContext { log, store, health, stop } = context;
+    let RegistryContext { log, store, clock, health, stop } = context;
     log.check(Topic::Events).await.context("check the topic of the events")?;
     let db = Db::open(&config.database).await.context("open the registry's database")?;
+    let cases = Cases { db: db.clone(), store: store.clone(), clock };
+    cases.recover().await.context("look for entries of cases that were not noted")?;
     Ok(Registry(tokio::spawn(Following { db, log, store }.run(health, stop))))
 }

@@ -7,7 +7,8 @@ use caselock_domain::{event::RecordingEvent, id::RecordingId, object_key, time::
 use caselock_e2e::{Bench, random_file};
 use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingVerified;
-use caselock_registry::{Db, Following, Recording, rebuild};
+use caselock_registry::{Cases, Db, Following, Recording, rebuild};
+use caselock_runtime::clock::system_clock;
 use common::{Kind, dump};
 
 on_both_databases!(
@@ -35,6 +36,10 @@ fn id(key: &str) -> RecordingId {
     RecordingId::derive(&"demo".parse().unwrap(), &key.parse().unwrap())
 }
 
+fn cases(bench: &Bench, db: &Db) -> Cases {
+    Cases { db: db.clone(), store: bench.store.clone(), clock: system_clock() }
+}
+
 fn following(bench: &Bench, db: &Db) -> Following {
     Following { db: db.clone(), log: bench.log.clone(), store: bench.store.clone() }
 }
@@ -43,7 +48,7 @@ async fn events_and_bucket_give_the_same_state(kind: Kind) {
     let bench = stored().await;
     let (followed, rebuilt) = (kind.fresh().await, kind.fresh().await);
     following(&bench, &followed.db).catch_up().await.unwrap();
-    assert_eq!(rebuild(&rebuilt.db, &*bench.store).await.unwrap(), 3);
+    assert_eq!(rebuild(&cases(&bench, &rebuilt.db)).await.unwrap(), 3);
     let state = dump(&followed.db).await;
     assert_eq!(state.iter().filter(|line| line.starts_with("recordings")).count(), 3);
     assert_eq!(dump(&rebuilt.db).await, state);
@@ -76,7 +81,7 @@ async fn an_event_that_comes_again_or_late_changes_nothing(kind: Kind) {
 async fn a_rebuild_that_was_stopped_goes_on(kind: Kind) {
     let bench = stored().await;
     let (whole, fresh) = (kind.fresh().await, kind.fresh().await);
-    rebuild(&whole.db, &*bench.store).await.unwrap();
+    rebuild(&cases(&bench, &whole.db)).await.unwrap();
     // Stopped behind the first recording, as by a crash between two pages.
     let manifest =
         object_key::manifest(&"demo".parse().unwrap(), *[id("a"), id("b"), id("c")].iter().min().unwrap(), 0);
@@ -86,10 +91,10 @@ async fn a_rebuild_that_was_stopped_goes_on(kind: Kind) {
         .await
         .unwrap();
     assert!(fresh.db.is_rebuilding().await.unwrap());
-    assert_eq!(rebuild(&fresh.db, &*bench.store).await.unwrap(), 2);
+    assert_eq!(rebuild(&cases(&bench, &fresh.db)).await.unwrap(), 2);
     assert!(!fresh.db.is_rebuilding().await.unwrap());
     // The next one is a whole one.
-    assert_eq!(rebuild(&fresh.db, &*bench.store).await.unwrap(), 3);
+    assert_eq!(rebuild(&cases(&bench, &fresh.db)).await.unwrap(), 3);
     assert_eq!(dump(&fresh.db).await, dump(&whole.db).await);
 }
 

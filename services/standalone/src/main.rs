@@ -104,7 +104,13 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     };
     let media = caselock_media::start(config.media, context).await?;
     // Nobody's upload waits for the registry: it has a health of its own.
-    let context = RegistryContext { log: log.clone(), store, health: Health::default(), stop: work_stop.clone() };
+    let context = RegistryContext {
+        log: log.clone(),
+        store,
+        clock: clock.clone(),
+        health: Health::default(),
+        stop: work_stop.clone(),
+    };
     let database = format!("sqlite:{}?mode=rwc", data.join("registry.sqlite").display());
     let registry = caselock_registry::start(&RegistryConfig { database }, context).await?;
     let failing = log.clone();

@@ -1,6 +1,9 @@
 //! The names of objects in the store. Fixed for ever: changing one would orphan what is stored. No names of people.
 
-use crate::id::{BureauId, RecordingId};
+use crate::{
+    case::CaseId,
+    id::{BureauId, RecordingId},
+};
 
 /// What everything of one recording begins with, with the slash at the end.
 pub fn recording(bureau: &BureauId, recording: RecordingId) -> String {
@@ -47,6 +50,17 @@ pub fn derivative(
     file: &str,
 ) -> String {
     prefix(bureau, recording, generation) + &format!("derived/{profile}@{version}/{file}")
+}
+
+/// An entry of a case's record.
+pub fn case_entry(bureau: &BureauId, case: CaseId, seq: u64) -> String {
+    format!("v1/{bureau}/cases/{case}/{seq:020}.json")
+}
+
+/// Whether a key is that of a case's entry.
+pub fn is_case_entry(key: &str) -> bool {
+    let parts: Vec<_> = key.split('/').collect();
+    matches!(parts[..], ["v1", _, "cases", _, file] if file.ends_with(".json"))
 }
 
 /// Where the start-up probe puts its object.

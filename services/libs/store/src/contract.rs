@@ -248,11 +248,16 @@ pub async fn unknown_versions_are_not_found(store: Arc<dyn Store>, prefix: Strin
 
 pub async fn keys_are_listed_in_order_and_by_page(store: Arc<dyn Store>, prefix: String) {
     let store = &*store;
-    for name in ["a/1/original", "a/10/original", "a/2/manifest.json", "ab", "b"] {
+    // By their bytes: a slash comes after a hyphen and a dot.
+    let names = ["a-1/original", "a.json", "a/1/original", "a/10/original", "a/2/manifest.json", "ab", "b"];
+    for name in names {
         put(store, &format!("{prefix}/{name}"), 2).await;
     }
     let id = store.begin(&format!("{prefix}/a/3/original"), &new(60)).await.unwrap();
     let own = |names: &[&str]| names.iter().map(|name| format!("{prefix}/{name}")).collect::<Vec<_>>();
+    let all = format!("{prefix}/");
+    assert_eq!(store.keys(&all, None).await.unwrap().keys, own(&names));
+    assert_eq!(store.keys(&all, Some(&own(&names)[0])).await.unwrap().keys, own(&names[1..]));
     let below = format!("{prefix}/a/");
     let page = |keys| KeyPage { keys, more: false };
     let KeyPage { keys, more } = store.keys(&below, None).await.unwrap();

@@ -43,7 +43,7 @@ impl Kind {
 /// Every row of the tables that say what is known, as text.
 pub async fn dump(db: &Db) -> Vec<String> {
     let mut all = Vec::new();
-    for table in ["recordings", "officers"] {
+    for table in ["recordings", "officers", "cases", "case_entries", "evidence"] {
         let rows = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(db.pool()).await.unwrap();
         for row in rows {
             let mut line = table.to_owned();

@@ -188,26 +188,12 @@ impl Disk {
     /// The keys of objects that begin with `prefix` and come after `after`, in order.
     pub fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let (path, key) = match folder {
+            "" => (self.root.clone(), String::new()),
+            _ => (self.object(folder)?, format!("{folder}/")),
+        };
         let mut keys = Vec::new();
-        let mut folders = vec![if folder.is_empty() { self.root.clone() } else { self.object(folder)? }];
-        while let Some(folder) = folders.pop() {
-            let entries = match fs::read_dir(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries.map_err(|e| failed(prefix, &e))?,
-            };
-            for entry in entries {
-                let entry = entry.map_err(|e| failed(prefix, &e))?;
-                let kind = entry.file_type().map_err(|e| failed(prefix, &e))?;
-                if kind.is_dir() && entry.file_name() != ".caselock" {
-                    folders.push(entry.path());
-                } else if kind.is_file() {
-                    let path = entry.path();
-                    keys.extend(path.strip_prefix(&self.root).ok().and_then(Path::to_str).map(str::to_owned));
-                }
-            }
-        }
-        keys.retain(|key| key.starts_with(prefix) && Some(key.as_str()) > after);
-        keys.sort();
+        collect_keys(&path, &key, &Wanted { prefix, after }, &mut keys).map_err(|e| failed(prefix, &e))?;
         let more = keys.len() > PAGE;
         keys.truncate(PAGE);
         Ok(KeyPage { keys, more })
@@ -347,4 +333,57 @@ fn failed(key: &str, error: &io::Error) -> StoreError {
         _ => ErrorKind::Unavailable,
     };
     StoreError::new(kind, key, error)
+}
+
+/// Which keys are listed.
+struct Wanted<'a> {
+    prefix: &'a str,
+    after: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    /// Whether a folder, whose keys begin with `key`, may have one of them.
+    fn reaches(&self, key: &str) -> bool {
+        let is_past = self.after.is_some_and(|after| key < after && !after.starts_with(key));
+        !is_past && (key.starts_with(self.prefix) || self.prefix.starts_with(key))
+    }
+
+    fn has(&self, key: &str) -> bool {
+        key.starts_with(self.prefix) && Some(key) > self.after
+    }
+}
+
+/// Collects a folder's keys in order, until there is one more than a page holds. Folders that can't have any are not looked
+/// into, so that page after page does not walk through everything each time.
+fn collect_keys(folder: &Path, key: &str, wanted: &Wanted<'_>, keys: &mut Vec<String>) -> io::Result<()> {
+    let mut entries = Vec::new();
+    let read = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    for entry in read {
+        let entry = entry?;
+        let (kind, name) = (entry.file_type()?, entry.file_name());
+        let Some(name) = name.to_str().filter(|name| *name != ".caselock") else { continue };
+        // With its slash, a folder has the place among its neighbours that its keys have.
+        if kind.is_dir() {
+            entries.push((format!("{key}{name}/"), entry.path()));
+        } else if kind.is_file() {
+            entries.push((format!("{key}{name}"), entry.path()));
+        }
+    }
+    entries.sort_unstable();
+    for (key, path) in entries {
+        if keys.len() > PAGE {
+            return Ok(());
+        }
+        if !key.ends_with('/') {
+            if wanted.has(&key) {
+                keys.push(key);
+            }
+        } else if wanted.reaches(&key) {
+            collect_keys(&path, &key, wanted, keys)?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,225 @@
+//! Cases: entries that are locked objects first, and rows after.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use caselock_domain::{
+    case::{self, Case, CaseChange, CaseEntry, CaseId, CaseNumber, Kept, Status},
+    id::BureauId,
+    object_key,
+    retention::{self, floor},
+    time::{Clock, whole_seconds},
+};
+use caselock_store::{Created, Lock, NewObject, Store, create, ensure_locked, read_document};
+use sqlx::{Any, Row, Transaction};
+
+use crate::{Db, RegistryError};
+
+/// An entry is never larger than this: ten thousand recordings bound at once, and their texts.
+const LIMIT: usize = 1 << 20;
+/// How often an entry makes room for one that was written meanwhile.
+const TURNS: u32 = 10;
+
+/// The cases of every bureau.
+#[derive(Clone)]
+pub struct Cases {
+    /// The database.
+    pub db: Db,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Cases {
+    /// A bureau's case; another bureau's is not there.
+    pub async fn find(&self, bureau: &BureauId, number: &CaseNumber) -> Result<Option<Case>, RegistryError> {
+        let rows = sqlx::query("SELECT document FROM case_entries WHERE case_id = $1 ORDER BY seq")
+            .bind(CaseId::derive(bureau, number).to_string())
+            .fetch_all(self.db.pool())
+            .await?;
+        let mut case = None;
+        for row in rows {
+            let document: String = row.try_get(0)?;
+            let entry = serde_json::from_str(&document).map_err(|e| RegistryError::Entry(e.to_string()))?;
+            case = Some(follow(case, &entry)?);
+        }
+        Ok(case)
+    }
+
+    /// Adds an entry to a case: a locked object, read back, before this answers. What does not follow from the entries there
+    /// are is refused, and changes nothing. The same entry once more, by the same hand, is answered as the first.
+    pub async fn append(
+        &self,
+        bureau: &BureauId,
+        number: &CaseNumber,
+        by: &str,
+        change: CaseChange,
+    ) -> Result<Case, RegistryError> {
+        let mut case = self.find(bureau, number).await?;
+        for _ in 0..TURNS {
+            let entry = CaseEntry {
+                media_type: case::MEDIA_TYPE.into(),
+                bureau: bureau.clone(),
+                number: number.clone(),
+                seq: case.as_ref().map_or(1, |case| case.seq + 1),
+                at: whole_seconds((self.clock)()),
+                by: by.to_owned(),
+                change: change.clone(),
+            };
+            let next = follow(case.clone(), &entry)?;
+            self.intend(&entry).await?;
+            let there = self.write(&entry).await?;
+            let is_own = (&there.by, &there.change) == (&entry.by, &entry.change);
+            let known = if there == entry { next } else { follow(case, &there)? };
+            self.save(&known, &there).await?;
+            if is_own {
+                return Ok(known);
+            }
+            // Another entry was written meanwhile, or before a crash: this one comes after it, if it still follows.
+            case = Some(known);
+        }
+        Err(RegistryError::Entry("others write to this case all the time: try again".into()))
+    }
+
+    /// Looks for entries that were written, but not noted: this process, or another, may have died in between.
+    pub async fn recover(&self) -> Result<(), RegistryError> {
+        let intents = sqlx::query("SELECT bureau, number, seq FROM case_intents ORDER BY case_id, seq");
+        for row in intents.fetch_all(self.db.pool()).await? {
+            let (bureau, number): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let seq: i64 = row.try_get(2)?;
+            let malformed = |error: caselock_domain::id::IdError| RegistryError::Entry(error.to_string());
+            let bureau: BureauId = bureau.parse().map_err(malformed)?;
+            let number = CaseNumber::try_from(number).map_err(malformed)?;
+            let id = CaseId::derive(&bureau, &number);
+            match self.read(&object_key::case_entry(&bureau, id, seq as u64)).await? {
+                Some(entry) => {
+                    // It may have died before the lock was read back.
+                    self.write(&entry).await?;
+                    self.adopt(&entry).await?;
+                }
+                None => {
+                    sqlx::query("DELETE FROM case_intents WHERE case_id = $1 AND seq = $2")
+                        .bind(id.to_string())
+                        .bind(seq)
+                        .execute(self.db.pool())
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an entry that lies in the store into the database. One that is known changes nothing.
+    pub async fn adopt(&self, entry: &CaseEntry) -> Result<(), RegistryError> {
+        let case = self.find(&entry.bureau, &entry.number).await?;
+        let case = match case {
+            Some(case) if entry.seq <= case.seq => case,
+            before => follow(before, entry)?,
+        };
+        self.save(&case, entry).await
+    }
+
+    /// The entry at a key.
+    pub async fn read(&self, key: &str) -> Result<Option<CaseEntry>, RegistryError> {
+        let Some((_, bytes)) = read_document(&*self.store, key, LIMIT).await? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| RegistryError::Entry(format!("{key}: {error}")))
+    }
+
+    /// Writes an entry unless its place is taken, locks and holds what stands there, and returns that.
+    async fn write(&self, entry: &CaseEntry) -> Result<CaseEntry, RegistryError> {
+        let key = object_key::case_entry(&entry.bureau, CaseId::derive(&entry.bureau, &entry.number), entry.seq);
+        let bytes = serde_json::to_vec_pretty(entry).map_err(|e| RegistryError::Entry(e.to_string()))?;
+        if bytes.len() > LIMIT {
+            return Err(RegistryError::Entry(format!("larger than {LIMIT} bytes")));
+        }
+        // The file lives as long as its case: held, and rolled forward with the recordings.
+        let until = floor((self.clock)(), &retention::legal_minimum())?;
+        let new = NewObject { content_type: case::MEDIA_TYPE.into(), part_size: 0, lock_until: until };
+        let created = create(&*self.store, &key, &new, Bytes::from(bytes)).await?;
+        ensure_locked(&*self.store, &key, created.version(), Lock { until: Some(until), hold: true }).await?;
+        match created {
+            Created::New(_) => Ok(entry.clone()),
+            Created::Existing(_) => {
+                let there = self.read(&key).await?;
+                there.ok_or_else(|| RegistryError::Entry(format!("{key} has gone")))
+            }
+        }
+    }
+
+    async fn intend(&self, entry: &CaseEntry) -> Result<(), RegistryError> {
+        sqlx::query(
+            "INSERT INTO case_intents (case_id, seq, bureau, number) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(CaseId::derive(&entry.bureau, &entry.number).to_string())
+        .bind(entry.seq as i64)
+        .bind(entry.bureau.to_string())
+        .bind(entry.number.to_string())
+        .execute(self.db.pool())
+        .await?;
+        Ok(())
+    }
+
+    async fn save(&self, case: &Case, entry: &CaseEntry) -> Result<(), RegistryError> {
+        let mut transaction = self.db.begin().await?;
+        let document = serde_json::to_string(entry).map_err(|e| RegistryError::Entry(e.to_string()))?;
+        let id = case.id().to_string();
+        sqlx::query("INSERT INTO case_entries (case_id, seq, document) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(&id)
+            .bind(entry.seq as i64)
+            .bind(document)
+            .execute(&mut *transaction)
+            .await?;
+        save_case(&mut transaction, &id, case).await?;
+        sqlx::query("DELETE FROM case_intents WHERE case_id = $1 AND seq = $2")
+            .bind(&id)
+            .bind(entry.seq as i64)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+fn follow(case: Option<Case>, entry: &CaseEntry) -> Result<Case, RegistryError> {
+    match case {
+        None => Ok(Case::open(entry)?),
+        Some(mut case) => {
+            case.apply(entry)?;
+            Ok(case)
+        }
+    }
+}
+
+async fn save_case(transaction: &mut Transaction<'static, Any>, id: &str, case: &Case) -> Result<(), RegistryError> {
+    let (status, kept_until) = match case.status {
+        Status::Open => ("open", None),
+        Status::Closed(Kept::Until { until }) => ("closed", Some(until.as_second())),
+        Status::Closed(Kept::Permanently) => ("permanent", None),
+    };
+    sqlx::query(
+        "INSERT INTO cases (id, bureau, number, seq, opened_at, party, cause, status, kept_until)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, party = excluded.party, cause = excluded.cause,
+             status = excluded.status, kept_until = excluded.kept_until
+         WHERE excluded.seq > cases.seq",
+    )
+    .bind(id)
+    .bind(case.bureau.to_string())
+    .bind(case.number.to_string())
+    .bind(case.seq as i64)
+    .bind(case.opened_at.as_second())
+    .bind(&case.party)
+    .bind(&case.cause)
+    .bind(status)
+    .bind(kept_until)
+    .execute(&mut **transaction)
+    .await?;
+    for recording in &case.evidence {
+        sqlx::query("INSERT INTO evidence (case_id, recording_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(id)
+            .bind(recording.to_string())
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}
