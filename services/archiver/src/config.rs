@@ -1,11 +1,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
-use caselock_domain::{
-    receipt::ReceiptSigner,
-    retention::{self, RetentionError},
-};
-use jiff::{SignedDuration, Span, Timestamp};
+use caselock_domain::{receipt::ReceiptSigner, retention};
+use jiff::Span;
 use serde::{Deserialize, Serialize};
 
 /// The archiver's settings.
@@ -69,45 +66,18 @@ impl Default for RetentionConfig {
     }
 }
 
-/// The floor, checked.
-#[derive(Debug, Clone)]
-pub enum Floor {
-    /// Calendar units.
-    Lawful(Box<Span>),
-    /// Clock units, for tests.
-    Unlawful(SignedDuration),
-}
-
 impl RetentionConfig {
-    /// Checks the period.
-    pub fn floor(&self) -> anyhow::Result<Floor> {
+    /// The period, checked.
+    pub fn floor(&self) -> anyhow::Result<Span> {
         if let Some(short) = &self.unlawful_period_for_tests {
             let short = short.parse().context("archiver.retention.unlawful_period_for_tests")?;
             tracing::warn!("locks are shorter than the law asks: this is for tests only");
-            return Ok(Floor::Unlawful(short));
+            return Ok(short);
         }
         let period: Span = self.period.parse().context("archiver.retention.period")?;
         if let Err(error) = retention::check_period(&period) {
             bail!("archiver.retention.period is {}: {error}", self.period);
         }
-        Ok(Floor::Lawful(Box::new(period)))
-    }
-}
-
-impl Floor {
-    /// Until when what is stored now is locked.
-    pub fn from(&self, stored_at: Timestamp) -> Result<Timestamp, RetentionError> {
-        match self {
-            Floor::Lawful(period) => retention::floor(stored_at, period),
-            Floor::Unlawful(time) => retention::short_floor(stored_at, *time),
-        }
-    }
-
-    /// The period in ISO 8601.
-    pub fn period(&self) -> String {
-        match self {
-            Floor::Lawful(period) => period.to_string(),
-            Floor::Unlawful(time) => time.to_string(),
-        }
+        Ok(period)
     }
 }

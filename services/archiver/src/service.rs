@@ -79,7 +79,7 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
              bucket's AbortIncompleteMultipartUpload above it"
         );
     }
-    tracing::info!(key_id = signer.key_id(), period = floor.period(), "the store keeps its word");
+    tracing::info!(key_id = signer.key_id(), %floor, "the store keeps its word");
 
     health.expect("archiver-group");
     let clock_check = Arc::new(ClockCheck::new(health.clone()));

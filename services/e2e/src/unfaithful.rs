@@ -1,8 +1,8 @@
 //! A store that does not do what a store must: it says yes to a hold and forgets it, gives back other bytes than it got, takes
-//! no upload of footage, or drops unfinished uploads too soon.
+//! no upload of footage, drops unfinished uploads too soon, or takes its time with lifting a hold.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -27,6 +27,10 @@ pub enum Lie {
     Uploads,
     /// It drops unfinished uploads after a day.
     Expiry,
+    /// It does not answer who lifts a hold, and lifts it, before it is honest.
+    SlowLift,
+    /// It says no to who lifts a hold, and lifts it all the same once that is delivered.
+    LateLift,
 }
 
 /// Lies until it is told to be honest.
@@ -35,14 +39,16 @@ pub struct Unfaithful {
     lie: Lie,
     lying: AtomicBool,
     forgotten: watch::Sender<u32>,
+    on_their_way: Mutex<Vec<(String, String)>>,
 }
 
 impl Unfaithful {
     pub fn on(inner: Arc<dyn Store>, lie: Lie) -> Arc<Self> {
-        Arc::new(Self { inner, lie, lying: AtomicBool::new(true), forgotten: watch::channel(0).0 })
+        let (lying, forgotten) = (AtomicBool::new(true), watch::channel(0).0);
+        Arc::new(Self { inner, lie, lying, forgotten, on_their_way: Mutex::default() })
     }
 
-    /// Resolves when so many holds were forgotten.
+    /// Resolves when so many holds were forgotten, or asked to be lifted.
     pub async fn forgot(&self, count: u32) {
         self.forgotten.subscribe().wait_for(|forgotten| *forgotten >= count).await.unwrap();
     }
@@ -54,6 +60,15 @@ impl Unfaithful {
     /// Keeps to its word from now on.
     pub fn be_honest(&self) {
         self.lying.store(false, Ordering::SeqCst);
+        self.forgotten.send_modify(|_| {});
+    }
+
+    /// Lifts the holds that it said no to.
+    pub async fn deliver(&self) {
+        let late = std::mem::take(&mut *self.on_their_way.lock().unwrap());
+        for (key, version) in late {
+            self.inner.set_hold(&key, &version, false).await.unwrap();
+        }
     }
 }
 
@@ -119,6 +134,15 @@ impl Store for Unfaithful {
         if self.lies(Lie::Holds) && !is_probe(key) {
             self.forgotten.send_modify(|count| *count += 1);
             return Ok(());
+        }
+        if !on && !is_probe(key) && (self.lies(Lie::SlowLift) || self.lies(Lie::LateLift)) {
+            self.forgotten.send_modify(|count| *count += 1);
+            if self.lies(Lie::LateLift) {
+                self.on_their_way.lock().unwrap().push((key.to_owned(), version.to_owned()));
+                return Err(StoreError::new(ErrorKind::Unavailable, key, "no answer in time"));
+            }
+            let mut honest = self.forgotten.subscribe();
+            honest.wait_for(|_| !self.lies(Lie::SlowLift)).await.unwrap();
         }
         self.inner.set_hold(key, version, on).await
     }

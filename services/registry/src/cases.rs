@@ -7,13 +7,14 @@ use caselock_domain::{
     case::{self, Case, CaseChange, CaseEntry, CaseId, CaseNumber, Kept, Status},
     id::BureauId,
     object_key,
-    retention::{self, floor},
+    retention::end_of,
     time::{Clock, whole_seconds},
 };
 use caselock_store::{Created, Lock, NewObject, Store, create, ensure_locked, read_document};
+use jiff::Span;
 use sqlx::{Any, Row, Transaction};
 
-use crate::{Db, RegistryError};
+use crate::{Db, RegistryError, keeper::LATE, locks::touch_case, turns::Turns};
 
 /// An entry is never larger than this: ten thousand recordings bound at once, and their texts.
 const LIMIT: usize = 1 << 20;
@@ -29,9 +30,22 @@ pub struct Cases {
     pub store: Arc<dyn Store>,
     /// The clock.
     pub clock: Clock,
+    /// How long an entry is locked when it is written; it is held as well.
+    locked_for: Span,
+    turns: Turns,
 }
 
 impl Cases {
+    /// The cases in a database and a store. An entry is held, and locked for so long to begin with.
+    pub fn new(db: Db, store: Arc<dyn Store>, clock: Clock, locked_for: Span) -> Self {
+        Self { db, store, clock, locked_for, turns: Turns::default() }
+    }
+
+    /// The same with another database.
+    pub fn with_db(&self, db: Db) -> Self {
+        Self { db, ..self.clone() }
+    }
+
     /// A bureau's case; another bureau's is not there.
     pub async fn find(&self, bureau: &BureauId, number: &CaseNumber) -> Result<Option<Case>, RegistryError> {
         let rows = sqlx::query("SELECT document FROM case_entries WHERE case_id = $1 ORDER BY seq")
@@ -56,6 +70,7 @@ impl Cases {
         by: &str,
         change: CaseChange,
     ) -> Result<Case, RegistryError> {
+        let _turn = self.turns.take(&CaseId::derive(bureau, number).to_string()).await;
         let mut case = self.find(bureau, number).await?;
         for _ in 0..TURNS {
             let entry = CaseEntry {
@@ -82,22 +97,26 @@ impl Cases {
         Err(RegistryError::Entry("others write to this case all the time: try again".into()))
     }
 
-    /// Looks for entries that were written, but not noted: this process, or another, may have died in between.
+    /// Looks for entries that were written, but not noted: this process, or another, may have died in between, or the store
+    /// may have taken one whose writer had given up.
     pub async fn recover(&self) -> Result<(), RegistryError> {
-        let intents = sqlx::query("SELECT bureau, number, seq FROM case_intents ORDER BY case_id, seq");
+        let intents = sqlx::query("SELECT bureau, number, seq, at FROM case_intents ORDER BY case_id, seq");
         for row in intents.fetch_all(self.db.pool()).await? {
             let (bureau, number): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            let seq: i64 = row.try_get(2)?;
+            let (seq, at): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
             let malformed = |error: caselock_domain::id::IdError| RegistryError::Entry(error.to_string());
             let bureau: BureauId = bureau.parse().map_err(malformed)?;
             let number = CaseNumber::try_from(number).map_err(malformed)?;
             let id = CaseId::derive(&bureau, &number);
+            let _turn = self.turns.take(&id.to_string()).await;
             match self.read(&object_key::case_entry(&bureau, id, seq as u64)).await? {
                 Some(entry) => {
                     // It may have died before the lock was read back.
                     self.write(&entry).await?;
                     self.adopt(&entry).await?;
                 }
+                // It may still be on its way.
+                None if (self.clock)().as_second() < at.saturating_add(LATE.as_secs()) => {}
                 None => {
                     sqlx::query("DELETE FROM case_intents WHERE case_id = $1 AND seq = $2")
                         .bind(id.to_string())
@@ -134,7 +153,7 @@ impl Cases {
             return Err(RegistryError::Entry(format!("larger than {LIMIT} bytes")));
         }
         // The file lives as long as its case: held, and rolled forward with the recordings.
-        let until = floor((self.clock)(), &retention::legal_minimum())?;
+        let until = end_of((self.clock)(), &self.locked_for)?;
         let new = NewObject { content_type: case::MEDIA_TYPE.into(), part_size: 0, lock_until: until };
         let created = create(&*self.store, &key, &new, Bytes::from(bytes)).await?;
         ensure_locked(&*self.store, &key, created.version(), Lock { until: Some(until), hold: true }).await?;
@@ -149,12 +168,14 @@ impl Cases {
 
     async fn intend(&self, entry: &CaseEntry) -> Result<(), RegistryError> {
         sqlx::query(
-            "INSERT INTO case_intents (case_id, seq, bureau, number) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO case_intents (case_id, seq, bureau, number, at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (case_id, seq) DO UPDATE SET at = excluded.at",
         )
         .bind(CaseId::derive(&entry.bureau, &entry.number).to_string())
         .bind(entry.seq as i64)
         .bind(entry.bureau.to_string())
         .bind(entry.number.to_string())
+        .bind((self.clock)().as_second())
         .execute(self.db.pool())
         .await?;
         Ok(())
@@ -171,6 +192,7 @@ impl Cases {
             .execute(&mut *transaction)
             .await?;
         save_case(&mut transaction, &id, case).await?;
+        touch_case(&mut transaction, &id, case.bureau.as_str(), case.number.as_str()).await?;
         sqlx::query("DELETE FROM case_intents WHERE case_id = $1 AND seq = $2")
             .bind(&id)
             .bind(entry.seq as i64)

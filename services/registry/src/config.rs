@@ -1,20 +1,127 @@
-use anyhow::bail;
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail, ensure};
+use caselock_domain::{
+    case::PeriodStart,
+    retention::{check_period, end_of, rule::Rolling},
+};
+use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// The name, among the periods of [`RegistryConfig::classes`], of no end.
+const PERMANENT: &str = "permanent";
+
 /// The registry's settings.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RegistryConfig {
     /// The database: `postgres://USER:PASSWORD@HOST/NAME`, or `sqlite:PATH?mode=rwc`.
     pub database: String,
+    /// Recordings a second, at most, that are compared with the store in the background.
+    pub pace: u32,
+    /// How long the file of a closed case is kept, by the name of its class: an ISO 8601 period, or `permanent`.
+    pub classes: BTreeMap<String, String>,
+    /// Whether a period counts from the closing day, or from the first of January after it.
+    pub period_start: PeriodStart,
+    /// Locks of what is held for a case are set anew once less than this remains,
+    pub roll_when_under: String,
+    /// to so long from then.
+    pub roll_to: String,
+    /// Allows periods that are too short, in clock units as well. Only for tests that watch locks run out.
+    pub unlawful_periods_for_tests: bool,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        let classes = [("10y", "P10Y"), ("30y", "P30Y"), ("permanent", PERMANENT)];
+        Self {
+            database: String::new(),
+            pace: 50,
+            classes: classes.map(|(name, period)| (name.to_owned(), period.to_owned())).into(),
+            period_start: PeriodStart::ClosingDay,
+            roll_when_under: "P3M".into(),
+            roll_to: "P6M".into(),
+            unlawful_periods_for_tests: false,
+        }
+    }
+}
+
+/// The periods, checked.
+#[derive(Debug, Clone)]
+pub struct Periods {
+    /// By class; `None` is for ever.
+    pub classes: BTreeMap<String, Option<Span>>,
+    /// From when they count.
+    pub start: PeriodStart,
+    /// How locks of what is held are rolled forward.
+    pub rolling: Rolling,
 }
 
 impl RegistryConfig {
-    /// Checks what the types of the values leave open.
+    /// Checks what the types of the values leave open. Without a database is only the standalone process, which has its own.
     pub fn check(&self) -> anyhow::Result<()> {
-        if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| self.database.starts_with(scheme)) {
+        if !self.database.is_empty()
+            && !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| self.database.starts_with(scheme))
+        {
             bail!("registry.database must be postgres://USER:PASSWORD@HOST/NAME or sqlite:PATH?mode=rwc");
         }
-        Ok(())
+        ensure!(self.pace > 0, "registry.pace: expected at least 1");
+        self.periods().map(drop)
+    }
+
+    /// The periods.
+    pub fn periods(&self) -> anyhow::Result<Periods> {
+        let period = |key: &str, text: &str| -> anyhow::Result<Span> {
+            let period: Span = text.parse().with_context(|| format!("{key}: expected a period such as P10Y"))?;
+            if !self.unlawful_periods_for_tests {
+                check_period(&period).with_context(|| format!("{key} is {text}"))?;
+            }
+            Ok(period)
+        };
+        ensure!(!self.classes.is_empty(), "registry.classes: expected at least one class");
+        let class = |(name, text): (&String, &String)| {
+            let key = format!("registry.classes.{name}");
+            let kept = (text != PERMANENT).then(|| period(&key, text)).transpose()?;
+            Ok((name.clone(), kept))
+        };
+        let classes = self.classes.iter().map(class).collect::<anyhow::Result<_>>()?;
+        let when_under = self.roll_when_under.parse().context("registry.roll_when_under")?;
+        let rolling = Rolling { when_under, to: period("registry.roll_to", &self.roll_to)? };
+        let now = Timestamp::UNIX_EPOCH;
+        ensure!(
+            end_of(now, &rolling.when_under)? < end_of(now, &rolling.to)?,
+            "registry.roll_when_under: expected less than registry.roll_to"
+        );
+        Ok(Periods { classes, start: self.period_start, rolling })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn periods(change: impl FnOnce(&mut RegistryConfig)) -> Result<Periods, String> {
+        let mut config = RegistryConfig::default();
+        change(&mut config);
+        config.periods().map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn too_short_periods_are_refused_by_name() {
+        let classes = periods(|_| {}).unwrap().classes;
+        assert_eq!(classes.keys().collect::<Vec<_>>(), ["10y", "30y", "permanent"]);
+        assert!(classes["permanent"].is_none());
+        let set = |name: &str, period: &str| {
+            periods(|config| drop(config.classes.insert(name.into(), period.into()))).unwrap_err()
+        };
+        assert!(set("short", "P5M").starts_with("registry.classes.short is P5M: "));
+        assert!(set("word", "ten years").starts_with("registry.classes.word: expected a period"));
+        assert!(periods(|config| config.roll_to = "P2M".into()).unwrap_err().contains("registry.roll_to"));
+        assert!(periods(|config| config.roll_when_under = "P7M".into()).unwrap_err().contains("roll_when_under"));
+        let short = periods(|config| {
+            config.unlawful_periods_for_tests = true;
+            (config.roll_when_under, config.roll_to) = ("PT2S".into(), "PT5S".into());
+        });
+        assert!(short.is_ok());
     }
 }

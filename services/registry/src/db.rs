@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use caselock_log::Offset;
 use sqlx::{
-    Any, AnyPool, Row, Transaction,
+    Any, AnyConnection, AnyPool, Connection, Row, Transaction,
     any::{AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
 };
@@ -18,11 +18,33 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections to PostgreSQL.
 const CONNECTIONS: u32 = 16;
+/// The key of PostgreSQL's advisory lock: "caselock" in ASCII.
+const LEAD: i64 = 0x6361_7365_6c6f_636b;
+/// How often the lead is asked for, and whether it is still there.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// An open database, its schema up to date.
 #[derive(Clone)]
 pub struct Db {
     pool: AnyPool,
+    url: String,
+}
+
+/// The right to be the one registry that works on a database: there is one writer of locks.
+pub struct Lead(Option<AnyConnection>);
+
+impl Lead {
+    /// Resolves when the right is lost: whoever works must stop at once.
+    pub async fn lost(self) -> RegistryError {
+        let Some(mut connection) = self.0 else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(BEAT).await;
+            let beat = tokio::time::timeout(PATIENCE, connection.ping()).await;
+            if !matches!(beat, Ok(Ok(()))) {
+                return RegistryError::LeadLost;
+            }
+        }
+    }
 }
 
 impl Db {
@@ -42,7 +64,23 @@ impl Db {
         } else {
             POSTGRES.run(&pool).await?;
         }
-        Ok(Self { pool })
+        Ok(Self { pool, url: url.to_owned() })
+    }
+
+    /// Waits until no other registry works on this database. PostgreSQL knows, and ends the right with the connection; a file of
+    /// SQLite belongs to one process by what is agreed (`services/docs/ops.md`).
+    pub async fn lead(&self) -> Result<Lead, RegistryError> {
+        if self.url.starts_with("sqlite:") {
+            return Ok(Lead(None));
+        }
+        let mut connection = AnyConnection::connect(&self.url).await?;
+        loop {
+            let row = sqlx::query("SELECT pg_try_advisory_lock($1)").bind(LEAD).fetch_one(&mut connection).await?;
+            if row.try_get(0)? {
+                return Ok(Lead(Some(connection)));
+            }
+            tokio::time::sleep(BEAT).await;
+        }
     }
 
     /// The connections, for queries outside a transaction.

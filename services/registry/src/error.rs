@@ -23,9 +23,21 @@ pub enum RegistryError {
     /// An entry can't be read or written.
     #[error("an entry of a case: {0}")]
     Entry(String),
+    /// What stands in a row can't be.
+    #[error("a row of the database: {0}")]
+    Row(String),
+    /// The connection that said so is gone, and another registry may work on the database by now.
+    #[error("this registry no longer knows that it is the only one on its database")]
+    LeadLost,
+    /// A hold may still be taken off by a request that was sent earlier.
+    #[error("an earlier change of this lock may still be on its way: ask again in some minutes")]
+    Unsettled,
     /// A date outside the calendar.
     #[error(transparent)]
     Retention(#[from] RetentionError),
+    /// Likewise.
+    #[error(transparent)]
+    Date(#[from] jiff::Error),
     /// A rebuild is under way, and what it has not seen yet must not be judged.
     #[error("the registry is being rebuilt from the store: run caselock-registry rebuild --from-store to its end")]
     Rebuilding,
@@ -41,7 +53,15 @@ impl RegistryError {
             ),
             Self::Log(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
-            Self::Schema(_) | Self::Case(_) | Self::Entry(_) | Self::Retention(_) | Self::Rebuilding => false,
+            Self::Unsettled => true,
+            Self::Schema(_)
+            | Self::LeadLost
+            | Self::Case(_)
+            | Self::Entry(_)
+            | Self::Row(_)
+            | Self::Retention(_)
+            | Self::Date(_)
+            | Self::Rebuilding => false,
         }
     }
 }

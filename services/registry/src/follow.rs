@@ -25,6 +25,7 @@ const KINDS: [&str; 5] = [
 ];
 
 /// Follows the events.
+#[derive(Clone)]
 pub struct Following {
     /// The database.
     pub db: Db,

@@ -71,8 +71,9 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
 async fn rebuild(config: Config) -> anyhow::Result<()> {
     config.registry.check()?;
     let db = Db::open(&config.registry.database).await.context("open the registry's database")?;
+    let _lead = db.lead().await.context("wait until no other registry works on the database")?;
     let store = S3Store::open(&config.s3).await;
-    let cases = Cases { db, store, clock: system_clock() };
+    let cases = Cases::new(db, store, system_clock(), config.registry.periods()?.rolling.to);
     let count = caselock_registry::rebuild(&cases).await?;
     println!("{count} recordings were read from the store");
     Ok(())

@@ -7,7 +7,7 @@ use caselock_domain::{
 };
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use crate::{Db, RegistryError, documents::Documents};
+use crate::{Db, RegistryError, documents::Documents, locks::touch_recording};
 
 /// A stored recording: what its documents say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +101,8 @@ impl Recording {
         let saved = sqlx::query(
             "INSERT INTO recordings (id, bureau, generation, object_key, version, size, blake3, stored_at, floor_until,
                  hold_at_storing, verification, derivation, used_at, scene_ended_at, unit, device_id, party, cause,
-                 case_number, original_name, source, metadata, revision)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, 1)
+                 case_number, original_name, source, metadata)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
              ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, object_key = excluded.object_key,
                  version = excluded.version, size = excluded.size, blake3 = excluded.blake3,
                  stored_at = excluded.stored_at, floor_until = excluded.floor_until,
@@ -112,7 +112,7 @@ impl Recording {
                  used_at = excluded.used_at, scene_ended_at = excluded.scene_ended_at, unit = excluded.unit,
                  device_id = excluded.device_id, party = excluded.party, cause = excluded.cause,
                  case_number = excluded.case_number, original_name = excluded.original_name, source = excluded.source,
-                 metadata = excluded.metadata, revision = recordings.revision + 1
+                 metadata = excluded.metadata
              WHERE excluded.generation > recordings.generation
                  OR (excluded.generation = recordings.generation AND (
                      (recordings.verification IS NULL AND excluded.verification IS NOT NULL)
@@ -145,6 +145,7 @@ impl Recording {
         if saved.rows_affected() == 0 {
             return Ok(());
         }
+        touch_recording(transaction, &self.id, &self.bureau).await?;
         sqlx::query("DELETE FROM officers WHERE recording_id = $1").bind(&self.id).execute(&mut **transaction).await?;
         for officer in &self.officers {
             sqlx::query(

@@ -9,6 +9,7 @@ use caselock_domain::{
     case::{CaseChange, CaseError, CaseId, CaseNumber, Kept, PeriodStart, Status},
     id::BureauId,
     object_key,
+    time::Timestamp,
 };
 use caselock_e2e::{Death, Faults};
 use caselock_registry::{Cases, Db, RegistryError, rebuild};
@@ -41,7 +42,7 @@ fn opened() -> CaseChange {
 
 fn closed() -> CaseChange {
     let on = date(2026, 3, 31);
-    let kept = Kept::after(on, PeriodStart::ClosingDay, Some(&10.years())).unwrap();
+    let kept = Kept::after(on, PeriodStart::ClosingDay, Some(&10.years()), Timestamp::UNIX_EPOCH).unwrap();
     CaseChange::Closed { class: "10y".into(), on, kept, rule: "ten years from the closing day".into() }
 }
 
@@ -55,7 +56,7 @@ fn store() -> (Arc<dyn Store>, TempDir) {
 }
 
 fn cases(db: &Db, store: &Arc<dyn Store>) -> Cases {
-    Cases { db: db.clone(), store: store.clone(), clock: system_clock() }
+    Cases::new(db.clone(), store.clone(), system_clock(), 6.months())
 }
 
 async fn keys(store: &dyn Store) -> Vec<String> {
@@ -65,7 +66,7 @@ async fn keys(store: &dyn Store) -> Vec<String> {
 /// The bucket alone says what the database says.
 async fn check_rebuilt(kind: Kind, cases: &Cases) {
     let rebuilt = kind.fresh().await;
-    rebuild(&Cases { db: rebuilt.db.clone(), ..cases.clone() }).await.unwrap();
+    rebuild(&cases.with_db(rebuilt.db.clone())).await.unwrap();
     assert_eq!(dump(&rebuilt.db).await, dump(&cases.db).await);
 }
 

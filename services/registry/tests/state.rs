@@ -10,6 +10,7 @@ use caselock_proto::events::v1::RecordingVerified;
 use caselock_registry::{Cases, Db, Following, Recording, rebuild};
 use caselock_runtime::clock::system_clock;
 use common::{Kind, dump};
+use jiff::ToSpan;
 
 on_both_databases!(
     events_and_bucket_give_the_same_state,
@@ -37,7 +38,7 @@ fn id(key: &str) -> RecordingId {
 }
 
 fn cases(bench: &Bench, db: &Db) -> Cases {
-    Cases { db: db.clone(), store: bench.store.clone(), clock: system_clock() }
+    Cases::new(db.clone(), bench.store.clone(), system_clock(), 6.months())
 }
 
 fn following(bench: &Bench, db: &Db) -> Following {

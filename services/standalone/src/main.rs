@@ -46,6 +46,7 @@ struct Config {
     gateway: GatewayConfig,
     archiver: ArchiverConfig,
     media: MediaConfig,
+    registry: RegistryConfig,
     admin: AdminConfig,
     telemetry: TelemetryConfig,
 }
@@ -63,7 +64,7 @@ impl Default for StandaloneConfig {
     }
 }
 
-caselock_runtime::common_config!(Config; gateway, archiver);
+caselock_runtime::common_config!(Config; gateway, archiver, registry);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -111,8 +112,11 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
         health: Health::default(),
         stop: work_stop.clone(),
     };
-    let database = format!("sqlite:{}?mode=rwc", data.join("registry.sqlite").display());
-    let registry = caselock_registry::start(&RegistryConfig { database }, context).await?;
+    let mut registry = config.registry;
+    if registry.database.is_empty() {
+        registry.database = format!("sqlite:{}?mode=rwc", data.join("registry.sqlite").display());
+    }
+    let registry = caselock_registry::start(&registry, context).await?;
     let failing = log.clone();
     let context = GatewayContext { log, clock, nonce, health: health.clone(), stop };
     let gateway = caselock_gateway::start(config.gateway, context).await?;

@@ -7,6 +7,7 @@ use caselock_domain::{
     manifest::{self, Manifest},
     object_key,
     receipt::{Receipt, ReceiptPayload},
+    retention,
 };
 use caselock_store::{ErrorKind, Lock, NewObject, ensure_locked, oldest_version, read_document};
 
@@ -73,7 +74,7 @@ impl Worker {
             content_type: opened.metadata.content_type.clone(),
             part_size: opened.shape.segment_size,
             // The date is set again, by version id, when the object is complete: this one only bridges the gap.
-            lock_until: self.floor.from((self.clock)())?,
+            lock_until: retention::end_of((self.clock)(), &self.floor)?,
         };
         let id = self.store.begin(key, &new).await?;
         self.record_now(job, Subject::Claimed(id), Fact::Claimed((self.clock)())).await

@@ -3,7 +3,7 @@
 use caselock_domain::{
     digest,
     fact::{Completed, Fact, Subject},
-    object_key,
+    object_key, retention,
     time::whole_seconds,
 };
 use caselock_store::{Crc64Nvme, ErrorKind, Part, oldest_version};
@@ -65,7 +65,7 @@ impl Worker {
         let completed = Completed {
             version,
             stored_at,
-            lock_until: self.floor.from(stored_at)?,
+            lock_until: retention::end_of(stored_at, &self.floor)?,
             legal_hold: opened.metadata.case_number.is_some(),
             crc64nvme: crc.0,
         };

@@ -78,7 +78,7 @@ impl Worker {
             version: completed.version.clone(),
             retention: Retention {
                 stored_at: completed.stored_at,
-                period: self.floor.period(),
+                period: self.floor.to_string(),
                 time_zone: "Asia/Shanghai".into(),
                 locked_until: completed.lock_until,
                 legal_hold: completed.legal_hold,

@@ -15,17 +15,17 @@ use caselock_domain::{
     id::RecordingId,
     object_key, partition,
     receipt::ReceiptSigner,
+    retention,
     shape::LARGE_SEGMENT,
     state::{GenerationFacts, RecordingFacts},
     time::Clock,
 };
 use caselock_log::{Log, Offset, Topic, append_fact, publish};
 use caselock_store::{NewObject, Store};
-use jiff::Timestamp;
+use jiff::{Span, Timestamp};
 
 use crate::{
     clock_check::ClockCheck,
-    config::Floor,
     metrics::ArchiverMetrics,
     plan::Step,
     retry::{WorkError, until_done},
@@ -41,7 +41,7 @@ pub struct Worker {
     pub clock: Clock,
     pub clock_check: Arc<ClockCheck>,
     pub nonce: fn() -> Nonce,
-    pub floor: Floor,
+    pub floor: Span,
     pub metrics: ArchiverMetrics,
 }
 
@@ -102,7 +102,7 @@ impl Worker {
     pub async fn store_takes_uploads(&self) -> bool {
         let begin = async {
             let key = object_key::probe("upload");
-            let lock_until = self.floor.from((self.clock)())?;
+            let lock_until = retention::end_of((self.clock)(), &self.floor)?;
             let new = NewObject { content_type: "text/plain".into(), part_size: LARGE_SEGMENT, lock_until };
             let id = self.store.begin(&key, &new).await?;
             self.store.abort(&key, &id).await?;

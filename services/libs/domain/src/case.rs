@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     id::{BureauId, IdError, RecordingId, derived_uuid},
     metadata::MAX_TEXT,
-    retention::{RetentionError, end_of_day},
+    retention::{RetentionError, end_of, end_of_day, is_in_clock_units},
 };
 
 /// The media type of an entry.
@@ -176,9 +176,18 @@ pub enum PeriodStart {
 }
 
 impl Kept {
-    /// Until when a case is kept that was closed on a day; `None` is for ever.
-    pub fn after(closed: Date, start: PeriodStart, period: Option<&Span>) -> Result<Self, RetentionError> {
+    /// Until when a case is kept that was closed on a day; `None` is for ever. A period in clock units, for tests, counts from
+    /// `now`.
+    pub fn after(
+        closed: Date,
+        start: PeriodStart,
+        period: Option<&Span>,
+        now: Timestamp,
+    ) -> Result<Self, RetentionError> {
         let Some(period) = period else { return Ok(Self::Permanently) };
+        if is_in_clock_units(period) {
+            return Ok(Self::Until { until: end_of(now, period)? });
+        }
         let first = match start {
             PeriodStart::ClosingDay => closed,
             PeriodStart::NextYear => jiff::civil::date(closed.year(), 12, 31).tomorrow()?,
@@ -330,7 +339,7 @@ mod tests {
 
     fn closed(seq: u64) -> CaseEntry {
         let on = date(2026, 3, 31);
-        let kept = Kept::after(on, PeriodStart::ClosingDay, Some(&10.years())).unwrap();
+        let kept = Kept::after(on, PeriodStart::ClosingDay, Some(&10.years()), Timestamp::UNIX_EPOCH).unwrap();
         entry(seq, CaseChange::Closed { class: "10y".into(), on, kept, rule: "10 years".into() })
     }
 
@@ -376,7 +385,7 @@ mod tests {
     #[test]
     fn periods_count_from_where_the_bureau_says() {
         let day = date(2028, 2, 29);
-        let until = |start, period: Option<&Span>| Kept::after(day, start, period).unwrap();
+        let until = |start, period: Option<&Span>| Kept::after(day, start, period, Timestamp::UNIX_EPOCH).unwrap();
         let moment = |text: &str| Kept::Until { until: text.parse().unwrap() };
         assert_eq!(until(PeriodStart::ClosingDay, Some(&10.years())), moment("2038-02-28T16:00:00Z"));
         assert_eq!(until(PeriodStart::NextYear, Some(&30.years())), moment("2059-01-01T16:00:00Z"));

@@ -52,9 +52,14 @@ pub fn derivative(
     prefix(bureau, recording, generation) + &format!("derived/{profile}@{version}/{file}")
 }
 
+/// What the record of a case begins with, with the slash at the end.
+pub fn case(bureau: &BureauId, case: CaseId) -> String {
+    format!("v1/{bureau}/cases/{case}/")
+}
+
 /// An entry of a case's record.
 pub fn case_entry(bureau: &BureauId, case: CaseId, seq: u64) -> String {
-    format!("v1/{bureau}/cases/{case}/{seq:020}.json")
+    self::case(bureau, case) + &format!("{seq:020}.json")
 }
 
 /// Whether a key is that of a case's entry.

@@ -3,7 +3,7 @@
 pub mod rule;
 
 use jiff::{
-    SignedDuration, Span, Timestamp, ToSpan,
+    Span, Timestamp, ToSpan,
     civil::{Date, Time},
 };
 
@@ -37,10 +37,21 @@ pub fn check_period(period: &Span) -> Result<(), RetentionError> {
     Ok(())
 }
 
-/// The end of the day, in Shanghai, that lies `period` after the moment of storing: always 16:00:00Z. Months are calendar
-/// months, clamped at the month's end (31 August and six months is 28 or 29 February).
-pub fn floor(stored_at: Timestamp, period: &Span) -> Result<Timestamp, RetentionError> {
-    end_of_day(crate::time::day_of(stored_at).checked_add(*period)?)
+/// The end of the day, in Shanghai, that lies `period` after a moment: always 16:00:00Z. Months are calendar months, clamped at
+/// the month's end (31 August and six months is 28 or 29 February).
+///
+/// A period in clock units alone counts from the moment itself. [`check_period`] refuses those; tests that watch locks run
+/// out use them.
+pub fn end_of(from: Timestamp, period: &Span) -> Result<Timestamp, RetentionError> {
+    if is_in_clock_units(period) {
+        return Ok(crate::time::whole_seconds(from.checked_add(*period)?));
+    }
+    end_of_day(crate::time::day_of(from).checked_add(*period)?)
+}
+
+/// Whether a period has no days, months or years.
+pub fn is_in_clock_units(period: &Span) -> bool {
+    (period.get_years(), period.get_months(), period.get_weeks(), period.get_days()) == (0, 0, 0, 0)
 }
 
 /// The end of a day in Shanghai: 16:00:00Z.
@@ -48,13 +59,9 @@ pub fn end_of_day(day: Date) -> Result<Timestamp, RetentionError> {
     Ok(crate::time::shanghai().to_timestamp(day.tomorrow()?.to_datetime(Time::midnight()))?)
 }
 
-/// The floor where the test switch allows periods below a day: the moment itself plus the time, up to whole seconds.
-pub fn short_floor(stored_at: Timestamp, time: SignedDuration) -> Result<Timestamp, RetentionError> {
-    Ok(crate::time::whole_seconds(stored_at.checked_add(time)?))
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
     use proptest::prelude::*;
 
     use super::*;
@@ -74,7 +81,7 @@ mod tests {
             ("2026-03-10T15:59:59Z", "2026-09-10T16:00:00Z"),
             ("2026-03-10T16:00:00Z", "2026-09-11T16:00:00Z"),
         ] {
-            assert_eq!(floor(at(stored), &legal_minimum()).unwrap(), at(until), "{stored}");
+            assert_eq!(end_of(at(stored), &legal_minimum()).unwrap(), at(until), "{stored}");
         }
     }
 
@@ -92,7 +99,7 @@ mod tests {
         #[test]
         fn never_shorter_than_six_months(seconds in 1_700_000_000i64..4_000_000_000) {
             let stored = Timestamp::from_second(seconds).unwrap();
-            let until = floor(stored, &legal_minimum()).unwrap();
+            let until = end_of(stored, &legal_minimum()).unwrap();
             let least = stored.to_zoned_datetime(crate::time::shanghai()).checked_add(6.months()).unwrap().timestamp();
             prop_assert!(until > least);
             prop_assert!(until.duration_since(least) <= SignedDuration::from_hours(24));

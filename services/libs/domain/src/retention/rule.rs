@@ -2,11 +2,8 @@
 
 use jiff::{Span, Timestamp, ToSpan};
 
-use super::{RetentionError, end_of_day};
-use crate::{
-    case::{CaseNumber, Kept, Status},
-    time::day_of,
-};
+use super::{RetentionError, end_of};
+use crate::case::{CaseNumber, Kept, Status};
 
 /// A case a recording is evidence in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +81,8 @@ pub fn keeping(
     let hold = holding.is_some();
     if let Some(holding) = holding {
         because = holding;
-        let today = day_of(now);
-        if set < end_of_day(today.checked_add(rolling.when_under)?)? {
-            until = until.max(end_of_day(today.checked_add(rolling.to)?)?);
+        if set < end_of(now, &rolling.when_under)? {
+            until = until.max(end_of(now, &rolling.to)?);
         }
     }
     Ok(Keeping { hold, until: until.max(set), because })

@@ -1,0 +1,348 @@
+//! Brings what lies in the store to what the rule says, and reads it back: first what protects more, and only then, and only
+//! on a view that is complete, what protects less.
+
+use std::{sync::Arc, time::Duration};
+
+use caselock_domain::{
+    retention::{
+        is_in_clock_units,
+        rule::{Keeping, Rolling, keeping},
+    },
+    time::{Timestamp, shanghai},
+};
+use caselock_store::{Lock, Store, ensure_locked};
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, ToSpan};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Cases, Following, RegistryError,
+    locks::{Subject, words},
+    turns::Turns,
+};
+
+/// A request that its sender gave up may still take effect for so long: S3 refuses what was signed more than fifteen minutes
+/// ago.
+pub const LATE: SignedDuration = SignedDuration::from_mins(20);
+/// How long until what failed is tried again.
+const AGAIN: SignedDuration = SignedDuration::from_secs(60);
+/// How long until what needs nothing is compared with the store once more.
+const COMPARED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Subjects looked for at once, and worked on at once.
+const ROUND: i64 = 200;
+const AT_ONCE: usize = 8;
+/// How often a subject is read again that changes while it is worked on.
+const CHANGES: u32 = 10;
+/// How often it is looked whether something is due.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The one writer of locks.
+#[derive(Clone)]
+pub struct Keeper {
+    cases: Cases,
+    following: Arc<Following>,
+    rolling: Rolling,
+    turns: Turns,
+    pace: Arc<Mutex<Interval>>,
+    wake: Arc<Notify>,
+}
+
+/// An object of a subject.
+struct Object {
+    key: String,
+    version: String,
+    lock: Lock,
+}
+
+/// How a subject stands to the rule, now that dates and holds were set that were missing.
+enum Looked {
+    /// As it must be.
+    Right,
+    /// A hold is on that the rule does not want.
+    HeldWithoutNeed,
+    /// There is nothing the rule could be asked about.
+    Unknown,
+}
+
+/// A subject as it was read back.
+struct Found {
+    keeping: Keeping,
+    objects: Vec<Object>,
+}
+
+impl Found {
+    /// The least date of all its objects; `None` where there is no object, or one without a lock.
+    fn until(&self) -> Option<Timestamp> {
+        self.objects.iter().map(|object| object.lock.until).min().flatten()
+    }
+
+    fn is_any_held(&self) -> bool {
+        self.objects.iter().any(|object| object.lock.hold)
+    }
+}
+
+impl Keeper {
+    /// A keeper that, in the background, looks at `pace` subjects a second at most.
+    pub fn new(cases: Cases, following: Arc<Following>, rolling: Rolling, pace: u32) -> Self {
+        let mut pace = interval(Duration::from_secs(1) / pace.max(1));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            cases,
+            following,
+            rolling,
+            turns: Turns::default(),
+            pace: Arc::new(Mutex::new(pace)),
+            wake: Arc::default(),
+        }
+    }
+
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let work = async {
+            loop {
+                match self.round().await {
+                    Ok(0) => drop(tokio::time::timeout(POLL, self.wake.notified()).await),
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "comparing locks with the rule failed; trying again");
+                        tokio::time::sleep(POLL).await;
+                    }
+                }
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    /// Looks at what is due by now, some of it; returns how many subjects that were.
+    pub async fn round(&self) -> Result<usize, RegistryError> {
+        self.cases.recover().await?;
+        let due = Subject::due(&self.cases.db, self.now(), ROUND).await?;
+        let count = due.len();
+        let looked = stream::iter(due).map(async |(id, revision)| {
+            self.pace.lock().await.tick().await;
+            let tightened = self.tighten(&id).await;
+            (id, revision, tightened)
+        });
+        let mut too_much = Vec::new();
+        let mut looked = std::pin::pin!(looked.buffer_unordered(AT_ONCE));
+        while let Some((id, revision, tightened)) = looked.next().await {
+            match tightened {
+                Ok(Looked::Right) => {}
+                Ok(Looked::HeldWithoutNeed) => too_much.push((id, revision)),
+                Ok(Looked::Unknown) => self.look_again(&id, revision).await?,
+                Err(error) => {
+                    tracing::warn!(subject = id, %error, "a lock can't be compared with the rule; trying again");
+                    self.look_again(&id, revision).await?;
+                }
+            }
+        }
+        if !too_much.is_empty() {
+            self.loosen(too_much).await?;
+        }
+        Ok(count)
+    }
+
+    /// Brings recordings to the rule at once, and returns when all that protects them was read back.
+    pub async fn settle(&self, ids: Vec<String>) -> Result<(), RegistryError> {
+        let settled = stream::iter(ids).map(async |id| {
+            self.tighten(&id).await?;
+            // What an earlier decision sent may still come: then it is put right, but nobody may rely on it yet.
+            match Subject::load(&self.cases.db, &id).await? {
+                Some(subject) if subject.off_sent_at.is_some() => Err(RegistryError::Unsettled),
+                _ => Ok(()),
+            }
+        });
+        settled.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes holds off that the rule does not want. Nothing is decided while a rebuild is under way, on events not read to the
+    /// end they have now, or where an entry of a case may have been written that is not known.
+    async fn loosen(&self, subjects: Vec<(String, i64)>) -> Result<(), RegistryError> {
+        self.following.catch_up().await?;
+        for (id, revision) in subjects {
+            if let Err(error) = self.lift(&id).await {
+                tracing::warn!(subject = id, %error, "a hold can't be taken off; trying again");
+                self.look_again(&id, revision).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a subject to what the rule asks at least.
+    async fn tighten(&self, id: &str) -> Result<Looked, RegistryError> {
+        let _turn = self.turns.take(id).await;
+        for _ in 0..CHANGES {
+            let Some(subject) = self.load(id).await? else { return Ok(Looked::Unknown) };
+            let found = self.bring(&subject).await?;
+            let is_too_much = !found.keeping.hold && found.is_any_held();
+            if self.save(&subject, &found, is_too_much).await? {
+                return Ok(if is_too_much { Looked::HeldWithoutNeed } else { Looked::Right });
+            }
+        }
+        Err(RegistryError::Row(format!("{id} changes all the time")))
+    }
+
+    /// Takes the holds of a subject off, unless the rule wants them by now, and looks again.
+    async fn lift(&self, id: &str) -> Result<(), RegistryError> {
+        let _turn = self.turns.take(id).await;
+        for _ in 0..CHANGES {
+            let Some(subject) = self.load(id).await? else { return Ok(()) };
+            // All dates are set and read back before a hold goes.
+            let found = self.bring(&subject).await?;
+            if found.keeping.hold || !found.is_any_held() {
+                if self.save(&subject, &found, false).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let noted_at = self.now();
+            if !self.may_lift(&subject, noted_at).await? {
+                return self.look_again(id, subject.revision).await;
+            }
+            for object in found.objects.iter().filter(|object| object.lock.hold) {
+                // A process that was halted in between knows nothing any more.
+                if self.now().duration_since(noted_at) > AGAIN {
+                    return Err(RegistryError::Unsettled);
+                }
+                self.store().set_hold(&object.key, &object.version, false).await?;
+            }
+            // All of them were answered. What an earlier try sent may still come.
+            if subject.off_sent_at.is_none() {
+                let done = sqlx::query("UPDATE locks SET off_sent_at = NULL WHERE subject = $1");
+                done.bind(id).execute(self.cases.db.pool()).await?;
+            }
+            // And again: it may have changed meanwhile.
+        }
+        Err(RegistryError::Row(format!("{id} changes all the time")))
+    }
+
+    /// In one step with the check that nothing has changed: notes that a hold may be on its way off.
+    async fn may_lift(&self, subject: &Subject, now: Timestamp) -> Result<bool, RegistryError> {
+        let noted = sqlx::query(
+            "UPDATE locks SET off_sent_at = $1 WHERE subject = $2 AND revision = $3
+             AND NOT EXISTS (SELECT 1 FROM rebuild)
+             AND NOT EXISTS (SELECT 1 FROM case_intents WHERE bureau = $4)",
+        )
+        .bind(now.as_second())
+        .bind(&subject.id)
+        .bind(subject.revision)
+        .bind(subject.bureau.to_string())
+        .execute(self.cases.db.pool())
+        .await?;
+        Ok(noted.rows_affected() == 1)
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Subject>, RegistryError> {
+        let mut subject = Subject::load(&self.cases.db, id).await?;
+        if let Some(subject) = &mut subject {
+            let now = self.now();
+            subject.off_sent_at = subject.off_sent_at.filter(|at| now.duration_since(*at) < LATE);
+        }
+        Ok(subject)
+    }
+
+    /// Sets dates and holds that are less than the rule says, and takes delete markers away that hide an object.
+    async fn bring(&self, subject: &Subject) -> Result<Found, RegistryError> {
+        let store = self.store();
+        let mut objects = self.objects(&subject.prefix).await?;
+        let now = self.now();
+        let set = objects.iter().map(|object| object.lock.until).min().flatten().unwrap_or(Timestamp::MIN);
+        let keeping = keeping(now, subject.floor, set, &subject.bonds, &self.rolling)?;
+        // A date that has passed can't be set, and protects nothing.
+        let until = Some(keeping.until).filter(|until| *until > now);
+        for object in &mut objects {
+            if object.lock.until < until || (keeping.hold && !object.lock.hold) {
+                let wanted = Lock { until, hold: keeping.hold };
+                object.lock = ensure_locked(store, &object.key, &object.version, wanted).await?;
+            }
+        }
+        Ok(Found { keeping, objects })
+    }
+
+    /// Everything below a prefix: the oldest version of each key with data.
+    async fn objects(&self, prefix: &str) -> Result<Vec<Object>, RegistryError> {
+        let (store, mut objects, mut after) = (self.store(), Vec::new(), None);
+        loop {
+            let page = store.keys(prefix, after.as_deref()).await?;
+            for key in &page.keys {
+                let versions = store.versions(key).await?;
+                for marker in versions.iter().filter(|version| version.is_delete_marker) {
+                    tracing::error!(key, "a delete marker hides an object; it is taken away");
+                    store.delete_version(key, &marker.id, false).await?;
+                }
+                if let Some(object) = versions.into_iter().find(|version| !version.is_delete_marker) {
+                    let lock = store.lock(key, &object.id).await?;
+                    objects.push(Object { key: key.clone(), version: object.id, lock });
+                }
+            }
+            match page.keys.into_iter().next_back().filter(|_| page.more) {
+                Some(last) => after = Some(last),
+                None => return Ok(objects),
+            }
+        }
+    }
+
+    /// Notes what was read back, unless the subject changed meanwhile.
+    async fn save(&self, subject: &Subject, found: &Found, is_too_much: bool) -> Result<bool, RegistryError> {
+        let now = self.now();
+        let (follows, case) = words(&found.keeping.because);
+        let next = if is_too_much { now } else { self.next_look(now, subject, found)? };
+        if found.objects.is_empty() {
+            tracing::error!(subject = subject.id, prefix = subject.prefix, "nothing lies in the store");
+        }
+        let saved = sqlx::query(
+            "UPDATE locks SET kept_revision = revision, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
+                 look_at = $5, off_sent_at = $6
+             WHERE subject = $7 AND revision = $8",
+        )
+        .bind(found.until().map(Timestamp::as_second))
+        .bind(i64::from(!found.objects.is_empty() && found.objects.iter().all(|object| object.lock.hold)))
+        .bind(follows)
+        .bind(case)
+        .bind(next.as_second())
+        .bind(subject.off_sent_at.map(Timestamp::as_second))
+        .bind(&subject.id)
+        .bind(subject.revision)
+        .execute(self.cases.db.pool())
+        .await?;
+        Ok(saved.rows_affected() == 1)
+    }
+
+    /// When the store is to be looked at next: in time to roll a lock forward, and every month in any case.
+    fn next_look(&self, now: Timestamp, subject: &Subject, found: &Found) -> Result<Timestamp, RegistryError> {
+        let mut next = now.checked_add(COMPARED)?;
+        if let Some(until) = found.until().filter(|_| found.keeping.hold) {
+            let under = &self.rolling.when_under;
+            let until = until.to_zoned_datetime(shanghai());
+            // Rule and calendar clamp at the ends of months: a day early is never too late.
+            let early = if is_in_clock_units(under) { 0 } else { 1 };
+            next = next.min(until.checked_sub(*under)?.checked_sub(early.days())?.timestamp());
+        }
+        if subject.off_sent_at.is_some() || found.objects.is_empty() {
+            next = next.min(now.checked_add(AGAIN)?);
+        }
+        Ok(next.max(now.checked_add(SignedDuration::from_secs(1))?))
+    }
+
+    /// Later, unless it changed meanwhile.
+    async fn look_again(&self, id: &str, revision: i64) -> Result<(), RegistryError> {
+        let later = sqlx::query("UPDATE locks SET look_at = $1 WHERE subject = $2 AND revision = $3");
+        let at = self.now().checked_add(AGAIN)?.as_second();
+        later.bind(at).bind(id).bind(revision).execute(self.cases.db.pool()).await?;
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.cases.clock)()
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.cases.store
+    }
+}

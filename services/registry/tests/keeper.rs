@@ -1,0 +1,431 @@
+//! Locks follow cases: never less than the rule says, whatever dies, is late, or is not known yet.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use caselock_domain::{
+    case::{CaseChange, CaseNumber, Kept, PeriodStart},
+    id::{BureauId, RecordingId},
+    manifest::Manifest,
+    object_key,
+    retention::{end_of, rule::Rolling},
+    time::{Clock, Timestamp, day_of},
+};
+use caselock_e2e::{Bench, Death, Faults, Lie, Unfaithful, random_file};
+use caselock_log::{Log, Record, Topic};
+use caselock_proto::events::v1::RecordingStored;
+use caselock_registry::{Cases, Db, Following, Keeper, RegistryError};
+use caselock_store::{ErrorKind, Lock, NewObject, Store, create, fs::FsStore, oldest_version, read_document};
+use common::{Fresh, Kind};
+use jiff::{Span, ToSpan};
+use tempfile::TempDir;
+
+on_both_databases!(
+    a_whole_life,
+    killed_between_any_two_steps_it_ends_the_same,
+    a_slow_lift_does_not_undo_a_reopening,
+    a_lift_that_comes_late_is_put_right_and_not_relied_on,
+    nothing_is_lifted_on_a_view_that_may_be_behind,
+    a_case_opened_later_takes_what_was_named_for_it,
+);
+
+const BY: &str = "spiffe://caselock.test/bureau/demo";
+const NUMBER: &str = "2026-1";
+
+/// A clock that is set.
+#[derive(Clone)]
+struct Dial(Arc<AtomicI64>);
+
+impl Dial {
+    fn now() -> Self {
+        Self(Arc::new(AtomicI64::new(Timestamp::now().as_second())))
+    }
+
+    fn at(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+
+    fn forward(&self, span: Span) {
+        let at = end_of(self.at(), &span).unwrap();
+        self.0.store(at.as_second(), Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> Clock {
+        let dial = self.clone();
+        Arc::new(move || dial.at())
+    }
+}
+
+/// A stored recording, and a registry that knows it.
+struct World {
+    store: Arc<dyn Store>,
+    log: Arc<dyn Log>,
+    fresh: Fresh,
+    dial: Dial,
+    id: RecordingId,
+    _bench: Arc<Bench>,
+    _dir: TempDir,
+}
+
+/// A recording that was uploaded for the case [`NUMBER`].
+async fn uploaded(bench: &Bench, key: &str) -> RecordingId {
+    let archiver = bench.archiver(None);
+    let path = bench.dir.path().join(key);
+    random_file(&path, 3000);
+    bench.upload(&bench.client, &path, key).await.unwrap();
+    let id = RecordingId::derive(&demo(), &key.parse().unwrap());
+    bench.wait_for("the end", id, |facts| facts.now().unwrap().finished_work().is_empty()).await;
+    drop(archiver);
+    id
+}
+
+impl World {
+    async fn new(kind: Kind) -> Self {
+        let bench = Bench::embedded().await;
+        let id = uploaded(&bench, "a").await;
+        Self::copy(kind, &Arc::new(bench), id).await
+    }
+
+    /// With a copy of the bench's store, whose clock is set.
+    async fn copy(kind: Kind, bench: &Arc<Bench>, id: RecordingId) -> Self {
+        let (dial, dir) = (Dial::now(), TempDir::new().unwrap());
+        copy(&bench.dir.path().join("store"), dir.path());
+        let store = FsStore::open(dir.path().to_owned(), dial.clock()).unwrap();
+        let fresh = kind.fresh().await;
+        let world = Self { store, log: bench.log.clone(), fresh, dial, id, _bench: bench.clone(), _dir: dir };
+        world.following(&world.store).catch_up().await.unwrap();
+        world
+    }
+
+    fn following(&self, store: &Arc<dyn Store>) -> Following {
+        Following { db: self.fresh.db.clone(), log: self.log.clone(), store: store.clone() }
+    }
+
+    fn cases(&self) -> Cases {
+        self.cases_on(&self.store)
+    }
+
+    fn cases_on(&self, store: &Arc<dyn Store>) -> Cases {
+        Cases::new(self.fresh.db.clone(), store.clone(), self.dial.clock(), 6.months())
+    }
+
+    fn keeper(&self) -> Keeper {
+        self.keeper_on(&self.store)
+    }
+
+    fn keeper_on(&self, store: &Arc<dyn Store>) -> Keeper {
+        Keeper::new(self.cases_on(store), Arc::new(self.following(store)), Rolling::default(), 1_000_000)
+    }
+
+    async fn append(&self, change: CaseChange) {
+        self.cases().append(&demo(), &number(NUMBER), BY, change).await.unwrap();
+    }
+
+    async fn reopen(&self) {
+        self.append(CaseChange::Reopened { reason: "申诉".into() }).await;
+    }
+
+    /// What protects the recording least of all that lies beside it, checked by deleting it.
+    async fn lock(&self) -> Lock {
+        let mut least: Option<Lock> = None;
+        for key in self.store.keys(&object_key::prefix(&demo(), self.id, 0), None).await.unwrap().keys {
+            let version = oldest_version(&*self.store, &key).await.unwrap().unwrap().id;
+            let lock = self.store.lock(&key, &version).await.unwrap();
+            if lock.hold || lock.until > Some(self.dial.at()) {
+                for bypass in [false, true] {
+                    let refused = self.store.delete_version(&key, &version, bypass).await.unwrap_err();
+                    assert_eq!(refused.kind, ErrorKind::Locked, "{key} {lock:?}");
+                }
+            }
+            least = Some(
+                least.map_or(lock, |least| Lock { until: least.until.min(lock.until), hold: least.hold && lock.hold }),
+            );
+        }
+        least.unwrap()
+    }
+
+    async fn hold(&self) -> bool {
+        self.lock().await.hold
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn demo() -> BureauId {
+    "demo".parse().unwrap()
+}
+
+fn number(text: &str) -> CaseNumber {
+    text.to_owned().try_into().unwrap()
+}
+
+fn opened() -> CaseChange {
+    CaseChange::Opened { party: None, cause: None, full_recording_required: false }
+}
+
+fn closed(now: Timestamp, years: Option<i64>) -> CaseChange {
+    let period = years.map(|years| years.years());
+    let kept = Kept::after(day_of(now), PeriodStart::ClosingDay, period.as_ref(), now).unwrap();
+    CaseChange::Closed { class: "class".into(), on: day_of(now), kept, rule: "the class's period".into() }
+}
+
+fn in_years(from: Timestamp, years: i64) -> Option<Timestamp> {
+    Some(end_of(from, &years.years()).unwrap())
+}
+
+async fn a_whole_life(kind: Kind) {
+    let world = World::new(kind).await;
+    let keeper = world.keeper();
+    let floor = end_of(world.dial.at(), &6.months()).unwrap();
+    keeper.round().await.unwrap();
+    // Named for a case that nobody opened: as if it were open.
+    assert_eq!(world.lock().await, Lock { until: Some(floor), hold: true });
+    world.append(opened()).await;
+    keeper.round().await.unwrap();
+    assert_eq!(world.lock().await, Lock { until: Some(floor), hold: true });
+    // Long before the lock runs out it is rolled forward.
+    world.dial.forward(4.months());
+    keeper.round().await.unwrap();
+    let rolled = end_of(world.dial.at(), &6.months()).unwrap();
+    assert_eq!(world.lock().await, Lock { until: Some(rolled), hold: true });
+    // Closed: its own date, and no hold.
+    let closing = world.dial.at();
+    world.append(closed(closing, Some(10))).await;
+    while keeper.round().await.unwrap() > 0 {}
+    assert_eq!(world.lock().await, Lock { until: in_years(closing, 10), hold: false });
+    // Reopened: held again before that is answered.
+    world.reopen().await;
+    keeper.settle(vec![world.id.to_string()]).await.unwrap();
+    assert_eq!(world.lock().await, Lock { until: in_years(closing, 10), hold: true });
+    world.dial.forward(1.month());
+    let closing = world.dial.at();
+    world.append(closed(closing, Some(30))).await;
+    while keeper.round().await.unwrap() > 0 {}
+    assert_eq!(world.lock().await, Lock { until: in_years(closing, 30), hold: false });
+    // A class of its own kind: for ever.
+    world.reopen().await;
+    world.append(closed(closing, None)).await;
+    while keeper.round().await.unwrap() > 0 {}
+    world.dial.forward(31.years());
+    while keeper.round().await.unwrap() > 0 {}
+    let held = world.lock().await;
+    assert!(held.hold && held.until > Some(world.dial.at()), "{held:?}");
+    // The record of the case is kept like what it is about.
+    let record = world.store.keys("v1/demo/cases/", None).await.unwrap().keys;
+    assert_eq!(record.len(), 6);
+    for key in record {
+        let version = oldest_version(&*world.store, &key).await.unwrap().unwrap().id;
+        let lock = world.store.lock(&key, &version).await.unwrap();
+        assert!(lock.hold && lock.until > Some(world.dial.at()), "{key} {lock:?}");
+    }
+}
+
+async fn killed_between_any_two_steps_it_ends_the_same(kind: Kind) {
+    let bench = Arc::new(Bench::embedded().await);
+    let id = uploaded(&bench, "a").await;
+    for death in [Death::Before, Death::After] {
+        for step in 0.. {
+            let world = World::copy(kind, &bench, id).await;
+            world.append(opened()).await;
+            while world.keeper().round().await.unwrap() > 0 {}
+            // Closing sets dates and takes holds off.
+            world.append(closed(world.dial.at(), Some(10))).await;
+            let until = in_years(world.dial.at(), 10);
+            let faults = Faults::at(step, death);
+            let dying = world.keeper_on(&faults.store(world.store.clone()));
+            let died = tokio::select! {
+                () = faults.died() => true,
+                () = async { while dying.round().await.unwrap() > 0 {} } => false,
+            };
+            let between = world.lock().await;
+            assert!(between.hold || between.until == until, "{death:?} {step}: {between:?}");
+            while world.keeper().round().await.unwrap() > 0 {}
+            assert_eq!(world.lock().await, Lock { until, hold: false }, "{death:?} {step}");
+            // Reopening puts the holds on again.
+            world.reopen().await;
+            let faults = Faults::at(step, death);
+            let dying = world.keeper_on(&faults.store(world.store.clone()));
+            tokio::select! {
+                () = faults.died() => {}
+                settled = dying.settle(vec![id.to_string()]) => {
+                    // Who died while a hold was on its way off leaves a doubt for some minutes.
+                    let is_in_doubt = died && matches!(settled, Err(RegistryError::Unsettled));
+                    assert!(is_in_doubt || settled.is_ok(), "{death:?} {step}: {settled:?}");
+                    assert!(world.hold().await, "{death:?} {step}");
+                }
+            }
+            while world.keeper().round().await.unwrap() > 0 {}
+            assert_eq!(world.lock().await, Lock { until, hold: true }, "{death:?} {step}");
+            if !died {
+                // Of the recording's objects and the case's entries: a date and a hold each.
+                assert!(step >= 6, "only {step} steps were seen");
+                break;
+            }
+        }
+    }
+}
+
+async fn a_slow_lift_does_not_undo_a_reopening(kind: Kind) {
+    let world = World::new(kind).await;
+    world.append(opened()).await;
+    world.append(closed(world.dial.at(), Some(10))).await;
+    let slow = Unfaithful::on(world.store.clone(), Lie::SlowLift);
+    let store: Arc<dyn Store> = slow.clone();
+    let keeper = world.keeper_on(&store);
+    let lifting = tokio::spawn({
+        let keeper = keeper.clone();
+        async move { while keeper.round().await.unwrap() > 0 {} }
+    });
+    slow.forgot(1).await;
+    // It is reopened while the store has the order to lift the hold.
+    world.reopen().await;
+    let mut settling = tokio::spawn({
+        let (keeper, id) = (keeper.clone(), world.id.to_string());
+        async move { keeper.settle(vec![id]).await }
+    });
+    // Nobody is answered before the order has ended.
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut settling).await.is_err());
+    slow.be_honest();
+    settling.await.unwrap().unwrap();
+    assert!(world.hold().await);
+    lifting.await.unwrap();
+    assert!(world.hold().await);
+}
+
+async fn a_lift_that_comes_late_is_put_right_and_not_relied_on(kind: Kind) {
+    let world = World::new(kind).await;
+    world.append(opened()).await;
+    world.append(closed(world.dial.at(), Some(10))).await;
+    let late = Unfaithful::on(world.store.clone(), Lie::LateLift);
+    let store: Arc<dyn Store> = late.clone();
+    let keeper = world.keeper_on(&store);
+    keeper.round().await.unwrap();
+    late.forgot(1).await;
+    late.be_honest();
+    world.reopen().await;
+    let answer = keeper.settle(vec![world.id.to_string()]).await.unwrap_err();
+    assert!(matches!(answer, RegistryError::Unsettled) && answer.is_retryable(), "{answer}");
+    // The order to lift arrives only now. The next look puts it right.
+    late.deliver().await;
+    assert!(!world.hold().await);
+    world.dial.forward("PT61S".parse().unwrap());
+    keeper.round().await.unwrap();
+    assert!(world.hold().await);
+    // Later than any order can arrive, the answer is given.
+    world.dial.forward("PT20M".parse().unwrap());
+    keeper.settle(vec![world.id.to_string()]).await.unwrap();
+    assert!(world.hold().await);
+}
+
+async fn nothing_is_lifted_on_a_view_that_may_be_behind(kind: Kind) {
+    let world = World::new(kind).await;
+    let keeper = world.keeper();
+    world.append(opened()).await;
+    world.append(closed(world.dial.at(), Some(10))).await;
+    let run = async |sql: &str| {
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(world.fresh.db.pool()).await.unwrap();
+    };
+    // A rebuild is under way: dates are set, but no hold goes.
+    run("INSERT INTO rebuild (id, after_key) VALUES (1, '')").await;
+    keeper.round().await.unwrap();
+    assert_eq!(world.lock().await, Lock { until: in_years(world.dial.at(), 10), hold: true });
+    run("DELETE FROM rebuild").await;
+    // An entry may have been written that nobody has seen.
+    run(&format!(
+        "INSERT INTO case_intents (case_id, seq, bureau, number, at) VALUES ('x', 1, 'demo', '9', {})",
+        world.dial.at().as_second()
+    ))
+    .await;
+    world.dial.forward("PT61S".parse().unwrap());
+    keeper.round().await.unwrap();
+    assert!(world.hold().await);
+    run("DELETE FROM case_intents").await;
+    // An event that was not read: the recording was sent again, and names a case that is open.
+    let manifest = object_key::manifest(&demo(), world.id, 0);
+    let (_, bytes) = read_document(&*world.store, &manifest, 1 << 20).await.unwrap().unwrap();
+    let mut manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
+    manifest.generation = 1;
+    manifest.metadata.case_number = Some("2026-2".into());
+    let new = NewObject {
+        content_type: "application/json".into(),
+        part_size: 0,
+        lock_until: manifest.retention.locked_until,
+    };
+    let key = object_key::manifest(&demo(), world.id, 1);
+    create(&*world.store, &key, &new, serde_json::to_vec(&manifest).unwrap().into()).await.unwrap();
+    let message = RecordingStored {
+        recording_id: world.id.to_string(),
+        bureau: "demo".into(),
+        generation: 1,
+        ..Default::default()
+    };
+    let record =
+        Record::new("x", prost::Message::encode_to_vec(&message)).header("ce_type", "io.caselock.recording.stored.v1");
+    world.log.append(Topic::Events, 0, record).await.unwrap();
+    world.dial.forward("PT61S".parse().unwrap());
+    keeper.round().await.unwrap();
+    assert!(world.hold().await);
+    while keeper.round().await.unwrap() > 0 {}
+    let version = oldest_version(&*world.store, &key).await.unwrap().unwrap().id;
+    assert!(world.store.lock(&key, &version).await.unwrap().hold);
+}
+
+async fn a_case_opened_later_takes_what_was_named_for_it(kind: Kind) {
+    let bench = Bench::embedded().await;
+    let (first, second) = (uploaded(&bench, "a").await, uploaded(&bench, "b").await);
+    let world = World::copy(kind, &Arc::new(bench), first).await;
+    let keeper = world.keeper();
+    // Another bureau's case of the same number is none of theirs.
+    let other: BureauId = "other".parse().unwrap();
+    let cases = world.cases();
+    cases.append(&other, &number(NUMBER), BY, opened()).await.unwrap();
+    cases.append(&other, &number(NUMBER), BY, closed(world.dial.at(), Some(10))).await.unwrap();
+    while keeper.round().await.unwrap() > 0 {}
+    assert!(world.hold().await);
+    world.append(opened()).await;
+    // One of them is evidence in a second case.
+    let bound = CaseChange::Bound { recordings: vec![second] };
+    cases.append(&demo(), &number("2026-2"), BY, opened()).await.unwrap();
+    cases.append(&demo(), &number("2026-2"), BY, bound).await.unwrap();
+    world.append(closed(world.dial.at(), Some(10))).await;
+    while keeper.round().await.unwrap() > 0 {}
+    assert_eq!(world.lock().await, Lock { until: in_years(world.dial.at(), 10), hold: false });
+    let second = World { id: second, ..world };
+    assert_eq!(second.lock().await, Lock { until: in_years(second.dial.at(), 10), hold: true });
+}
+
+#[tokio::test]
+async fn one_registry_at_a_time_works_on_a_database() {
+    let fresh = Kind::Postgres.fresh().await;
+    let first = fresh.db.lead().await.unwrap();
+    let other = Db::open(&fresh.url).await.unwrap();
+    let mut second = tokio::spawn(async move { other.lead().await });
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err());
+    drop(first);
+    let second = second.await.unwrap().unwrap();
+    // Whoever loses its connection is told so.
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    sqlx::query(end).fetch_one(fresh.db.pool()).await.unwrap();
+    assert!(matches!(second.lost().await, RegistryError::LeadLost));
+}
