@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # A development CA, certificates and a receipt key, for tests and demos only: whoever can read DIR can be any bureau.
 #
-#   dev-ca.sh DIR [BUREAU…]    (default: demo)
+#   dev-ca.sh DIR [BUREAU…] [operator:NAME…]    (default: demo)
 #
 # Makes what is missing in DIR and keeps what is there; so a later call adds bureaus to the same CA:
 #   ca.pem, ca.key                         the CA (P-256)
 #   server.pem, server.key                 the gateway: localhost, 127.0.0.1, spiffe://caselock.test/service/gateway
 #   BUREAU.pem, BUREAU.key                 a bureau's client: spiffe://caselock.test/bureau/BUREAU
+#   operator-NAME.pem, operator-NAME.key   an operator's client: spiffe://caselock.test/operator/NAME
 #   receipt-key.pem, receipt-key.pub.pem   the key that receipts are signed with (Ed25519), and its public key
 # Keys are PKCS#8 PEM, readable by their owner only. Certificates are valid for one year.
 
@@ -22,9 +23,10 @@ dir=$1
 shift
 (($# > 0)) || set -- demo
 for bureau; do
+  [[ ! $bureau =~ ^operator:[a-z0-9-]{1,63}$ ]] || continue
   [[ $bureau =~ ^[a-z0-9-]{1,63}$ ]] || die "not a bureau id: '$bureau' (1 to 63 of a-z, 0-9 and -)"
   case $bureau in
-    ca | server | receipt-key) die "'$bureau' can't be a bureau's id here: its files are the CA's own" ;;
+    ca | server | receipt-key | operator-*) die "'$bureau' can't be a bureau's id here: its files are the CA's own" ;;
   esac
 done
 
@@ -82,7 +84,10 @@ authorityKeyIdentifier=keyid:always" -signkey "$temp/ca.key"
 fi
 leaf server "DNS:localhost,IP:127.0.0.1,URI:spiffe://caselock.test/service/gateway" serverAuth
 for bureau; do
-  leaf "$bureau" "URI:spiffe://caselock.test/bureau/$bureau" clientAuth
+  case $bureau in
+    operator:*) leaf "operator-${bureau#*:}" "URI:spiffe://caselock.test/operator/${bureau#*:}" clientAuth ;;
+    *) leaf "$bureau" "URI:spiffe://caselock.test/bureau/$bureau" clientAuth ;;
+  esac
 done
 
 if [[ ! -f $dir/receipt-key.pem ]]; then

@@ -48,7 +48,7 @@ say "building release programs (about ten minutes on two cores the first time)"
 
 mkdir -p -- "$demo"
 touch -- "$demo/.caselock-demo"
-"$here/dev-ca.sh" "$demo/ca" demo
+"$here/dev-ca.sh" "$demo/ca" demo operator:archivist
 if [[ -z $folder ]]; then
   folder=$demo/footage
   say "making a small set of footage in $folder"
@@ -57,7 +57,7 @@ fi
 
 if ! running; then
   dir=$demo
-  pick_ports GATEWAY ADMIN
+  pick_ports GATEWAY REGISTRY ADMIN
 fi
 # shellcheck source=/dev/null
 source "$demo/ports"
@@ -66,7 +66,7 @@ if ! running; then
   CASELOCK__STANDALONE__DATA=$demo/data CASELOCK__GATEWAY__LISTEN=127.0.0.1:$GATEWAY \
     CASELOCK__GATEWAY__TLS__CERTIFICATE=$demo/ca/server.pem CASELOCK__GATEWAY__TLS__KEY=$demo/ca/server.key \
     CASELOCK__GATEWAY__TLS__CLIENT_CA=$demo/ca/ca.pem CASELOCK__ARCHIVER__SIGNING_KEY=$demo/ca/receipt-key.pem \
-    CASELOCK__ADMIN__LISTEN=127.0.0.1:$ADMIN \
+    CASELOCK__REGISTRY__LISTEN=127.0.0.1:$REGISTRY CASELOCK__ADMIN__LISTEN=127.0.0.1:$ADMIN \
     setsid nohup "$programs/caselock-standalone" </dev/null >>"$demo/server.log" 2>&1 &
   echo $! >"$demo/pid"
 fi

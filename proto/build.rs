@@ -4,10 +4,11 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "caselock/v1/ingest.proto",
     "caselock/v1/metadata.proto",
     "caselock/v1/recording.proto",
+    "caselock/v1/registry.proto",
     "caselock/log/v1/facts.proto",
     "caselock/events/v1/events.proto",
 ];

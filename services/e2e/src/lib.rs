@@ -3,6 +3,7 @@
 
 mod bench;
 pub mod browser;
+mod database;
 mod faulty;
 mod footage;
 mod program;
@@ -13,6 +14,7 @@ mod unfaithful;
 mod uploader;
 
 pub use bench::{Bench, Running, metadata};
+pub use database::{postgres_database, sqlite_database};
 pub use faulty::{Death, Faults};
 pub use footage::{Footage, random_file};
 pub use program::Program;

@@ -35,6 +35,7 @@ pub struct Stack {
     pub kind: Kind,
     pub dir: TempDir,
     pub server: String,
+    pub registry: String,
     pub kafka: KafkaConfig,
     pub s3: S3Config,
     /// What the shell does before it starts a program.
@@ -77,16 +78,17 @@ impl Stack {
     ) -> Self {
         let dir = TempDir::new().unwrap();
         let made = Command::new(root().join("deploy/dev-ca.sh"))
-            .args([&dir.path().join("ca"), Path::new("demo"), Path::new("other")])
+            .args([&dir.path().join("ca"), Path::new("demo"), Path::new("other"), Path::new("operator:archivist")])
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let server = format!("https://localhost:{}", free_port());
+        let [server, registry] = [free_port(), free_port()].map(|port| format!("https://localhost:{port}"));
         let admin = ["gateway", "archiver", "media", "standalone"].map(|service| (service, free_port()));
         let (kafka, replication) = kafka_config(variables);
         let mut stack = Self {
             kind,
             server,
+            registry,
             kafka,
             s3: s3_config(variables),
             first: ":",
@@ -119,6 +121,10 @@ impl Stack {
             ("gateway.tls.certificate".into(), ca("server.pem")),
             ("gateway.tls.key".into(), ca("server.key")),
             ("gateway.tls.client_ca".into(), ca("ca.pem")),
+            ("registry.listen".into(), self.registry.replace("https://localhost", "127.0.0.1")),
+            ("registry.tls.certificate".into(), ca("server.pem")),
+            ("registry.tls.key".into(), ca("server.key")),
+            ("registry.tls.client_ca".into(), ca("ca.pem")),
             ("archiver.signing_key".into(), ca("receipt-key.pem")),
             ("media.scratch".into(), self.dir.path().display().to_string()),
         ];
@@ -187,7 +193,7 @@ impl Stack {
             "archiver" => &["archiver", "kafka", "s3", "telemetry"],
             "media" => &["media", "kafka", "s3", "telemetry"],
             "registry" => &["registry", "kafka", "s3", "telemetry"],
-            _ => &["gateway", "archiver", "media", "standalone", "telemetry"],
+            _ => &["gateway", "archiver", "media", "registry", "standalone", "telemetry"],
         };
         let belongs = |(key, _): &&(String, String)| sections.iter().any(|s| key.starts_with(&format!("{s}.")));
         let mut config: Vec<_> = self.config.iter().filter(belongs).cloned().collect();

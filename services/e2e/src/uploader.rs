@@ -70,6 +70,15 @@ impl Uploader {
         command
     }
 
+    /// Asks the registry as `who`, a certificate's name: `case …` or `find …`, with its answer as JSON.
+    pub fn ask(stack: &Stack, who: &str, arguments: &[&str]) -> Run {
+        let ca = |name: &str| stack.dir.path().join("ca").join(name).display().to_string();
+        let mut command = Command::new(binary("caselock"));
+        command.args(arguments).args(["--registry", &stack.registry, "--json", "--ca", &ca("ca.pem")]);
+        command.args(["--cert", &ca(&format!("{who}.pem")), "--key", &ca(&format!("{who}.key"))]);
+        Run::of(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
     /// Begins to watch a folder, its events going to a file.
     pub fn watch(&self, folder: &Path, log: &Path, more: &[&str]) -> Child {
         let mut command = Command::new(binary("caselock"));
@@ -99,6 +108,19 @@ impl Run {
             events: text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// The one answer of a call that went well.
+    #[track_caller]
+    pub fn answer(&self) -> &Value {
+        assert_eq!((self.code, self.events.len()), (0, 1), "{:?}\n{}", self.events, self.stderr);
+        &self.events[0]
+    }
+
+    /// Fails unless the call was refused for this reason.
+    #[track_caller]
+    pub fn expect_refused(&self, reason: &str) {
+        assert!(self.code == 3 && self.stderr.contains(reason), "{}: {}", self.code, self.stderr);
     }
 
     /// The events of a kind.

@@ -64,7 +64,7 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     // From the bucket alone, by the command: the log is not asked.
     let other = stack.dir.path().join("rebuilt.sqlite");
     let rebuilt = Command::new(binary("caselock-registry"))
-        .args(stack.flags(&["s3"]))
+        .args(stack.flags(&["s3", "registry"]))
         .args(["--set", &format!("registry.database={}", database(&other)), "rebuild", "--from-store"])
         .output()
         .unwrap();

@@ -9,7 +9,7 @@ use std::{
 use caselock_domain::{id::BureauId, reason::Reason};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::refusal::Refusal;
+use caselock_front::Refusal;
 
 /// Permits count pages, since a semaphore's are 32 bits.
 const PAGE: u64 = 64 << 10;

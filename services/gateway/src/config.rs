@@ -1,10 +1,9 @@
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
 use anyhow::ensure;
 use caselock_domain::shape::LARGE_SEGMENT;
+use caselock_front::{Door, TlsConfig};
 use serde::{Deserialize, Serialize};
-
-use crate::server::Door;
 
 /// The gateway's settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,17 +70,11 @@ impl GatewayConfig {
         for (name, value) in seconds {
             ensure!(value > 0, "gateway.{name}: expected at least 1");
         }
-        Door::new(self).map(drop)
+        self.door().map(drop)
     }
-}
 
-/// PEM files of the gateway's identity and of the CA that signs bureaus' certificates.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TlsConfig {
-    /// The server's certificate chain.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// The CA of the clients' certificates.
-    pub client_ca: PathBuf,
+    /// How connections come in.
+    pub(crate) fn door(&self) -> anyhow::Result<Door> {
+        Door::new("gateway", self.listen, self.tls.as_ref(), self.plaintext_bureau.as_deref())
+    }
 }

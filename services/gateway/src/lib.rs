@@ -5,13 +5,10 @@
 
 mod admission;
 mod config;
-mod identity;
 mod ingest;
 mod metrics;
-mod refusal;
 mod server;
-mod tls;
 mod view;
 
-pub use config::{GatewayConfig, TlsConfig};
+pub use config::GatewayConfig;
 pub use server::{Gateway, GatewayContext, start};

@@ -18,7 +18,7 @@ use caselock_runtime::health::Health;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::refusal::Refusal;
+use caselock_front::Refusal;
 
 /// How long a request may wait for the view to catch up.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -12,9 +12,9 @@ use caselock_domain::{
 };
 use caselock_store::{Created, Lock, NewObject, Store, create, ensure_locked, read_document};
 use jiff::Span;
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use crate::{Db, RegistryError, keeper::LATE, locks::touch_case, turns::Turns};
+use crate::{Db, RegistryError, facets, keeper::LATE, locks::touch_case, turns::Turns};
 
 /// An entry is never larger than this: ten thousand recordings bound at once, and their texts.
 const LIMIT: usize = 1 << 20;
@@ -62,7 +62,7 @@ impl Cases {
     }
 
     /// Adds an entry to a case: a locked object, read back, before this answers. What does not follow from the entries there
-    /// are is refused, and changes nothing. The same entry once more, by the same hand, is answered as the first.
+    /// are is refused, and changes nothing. What the case says already is not written again.
     pub async fn append(
         &self,
         bureau: &BureauId,
@@ -73,6 +73,9 @@ impl Cases {
         let _turn = self.turns.take(&CaseId::derive(bureau, number).to_string()).await;
         let mut case = self.find(bureau, number).await?;
         for _ in 0..TURNS {
+            if let Some(case) = case.as_ref().filter(|case| case.says(&change)) {
+                return Ok(case.clone());
+            }
             let entry = CaseEntry {
                 media_type: case::MEDIA_TYPE.into(),
                 bureau: bureau.clone(),
@@ -127,6 +130,65 @@ impl Cases {
             }
         }
         Ok(())
+    }
+
+    /// Entries after one, in order, as they lie in the store.
+    pub async fn entries(
+        &self,
+        case: &Case,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<(CaseEntry, String)>, RegistryError> {
+        let rows =
+            sqlx::query("SELECT document FROM case_entries WHERE case_id = $1 AND seq > $2 ORDER BY seq LIMIT $3");
+        let rows = rows.bind(case.id().to_string()).bind(after as i64).bind(i64::from(limit));
+        let entry = |row: &AnyRow| {
+            let document: String = row.try_get(0)?;
+            let entry = serde_json::from_str(&document).map_err(|e| RegistryError::Entry(e.to_string()))?;
+            Ok((entry, document))
+        };
+        rows.fetch_all(self.db.pool()).await?.iter().map(entry).collect()
+    }
+
+    /// Numbers of a bureau's cases that come after one, in order; of those that stand so, where that is said.
+    pub async fn numbers(
+        &self,
+        bureau: &BureauId,
+        status: Option<&str>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<CaseNumber>, RegistryError> {
+        let rows = sqlx::query(
+            "SELECT number FROM cases WHERE bureau = $1 AND number > $2 AND ($3 = '' OR status = $3)
+             ORDER BY number LIMIT $4",
+        );
+        let rows = rows.bind(bureau.to_string()).bind(after).bind(status.unwrap_or_default()).bind(i64::from(limit));
+        let number = |row: &AnyRow| {
+            let number: String = row.try_get(0)?;
+            CaseNumber::try_from(number).map_err(|e| RegistryError::Entry(e.to_string()))
+        };
+        rows.fetch_all(self.db.pool()).await?.iter().map(number).collect()
+    }
+
+    /// The recordings that are evidence in a case.
+    pub async fn evidence(&self, case: &Case) -> Result<Vec<String>, RegistryError> {
+        let rows = sqlx::query(
+            "SELECT b.recording_id FROM bonds b JOIN recordings r ON r.id = b.recording_id
+             WHERE b.case_id = $1 ORDER BY b.recording_id",
+        );
+        let rows = rows.bind(case.id().to_string()).fetch_all(self.db.pool()).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// How many recordings are evidence in a case, and to how many of those the store has not been brought yet.
+    pub async fn counts(&self, case: &Case) -> Result<(u64, u64), RegistryError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*), COUNT(CASE WHEN l.kept_revision = l.revision THEN 1 END)
+             FROM bonds b JOIN locks l ON l.subject = b.recording_id WHERE b.case_id = $1",
+        );
+        let row = row.bind(case.id().to_string()).fetch_one(self.db.pool()).await?;
+        let (all, kept): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((all as u64, (all - kept) as u64))
     }
 
     /// Takes an entry that lies in the store into the database. One that is known changes nothing.
@@ -191,7 +253,8 @@ impl Cases {
             .bind(document)
             .execute(&mut *transaction)
             .await?;
-        save_case(&mut transaction, &id, case).await?;
+        save_case(&mut transaction, &id, case, &entry.change).await?;
+        facets::of_case(&mut transaction, &id).await?;
         touch_case(&mut transaction, &id, case.bureau.as_str(), case.number.as_str()).await?;
         sqlx::query("DELETE FROM case_intents WHERE case_id = $1 AND seq = $2")
             .bind(&id)
@@ -212,17 +275,25 @@ fn follow(case: Option<Case>, entry: &CaseEntry) -> Result<Case, RegistryError> 
     }
 }
 
-async fn save_case(transaction: &mut Transaction<'static, Any>, id: &str, case: &Case) -> Result<(), RegistryError> {
+async fn save_case(
+    transaction: &mut Transaction<'static, Any>,
+    id: &str,
+    case: &Case,
+    change: &CaseChange,
+) -> Result<(), RegistryError> {
+    let (class, closed_on) = case.closing.as_ref().map(|(class, on)| (class, on.to_string())).unzip();
     let (status, kept_until) = match case.status {
         Status::Open => ("open", None),
         Status::Closed(Kept::Until { until }) => ("closed", Some(until.as_second())),
         Status::Closed(Kept::Permanently) => ("permanent", None),
     };
     sqlx::query(
-        "INSERT INTO cases (id, bureau, number, seq, opened_at, party, cause, status, kept_until)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "INSERT INTO cases (id, bureau, number, seq, opened_at, party, cause, status, kept_until, class, closed_on,
+             full_recording_required)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, party = excluded.party, cause = excluded.cause,
-             status = excluded.status, kept_until = excluded.kept_until
+             status = excluded.status, kept_until = excluded.kept_until, class = excluded.class,
+             closed_on = excluded.closed_on, full_recording_required = excluded.full_recording_required
          WHERE excluded.seq > cases.seq",
     )
     .bind(id)
@@ -234,9 +305,13 @@ async fn save_case(transaction: &mut Transaction<'static, Any>, id: &str, case: 
     .bind(&case.cause)
     .bind(status)
     .bind(kept_until)
+    .bind(class)
+    .bind(closed_on)
+    .bind(i64::from(case.full_recording_required))
     .execute(&mut **transaction)
     .await?;
-    for recording in &case.evidence {
+    let CaseChange::Bound { recordings } = change else { return Ok(()) };
+    for recording in recordings {
         sqlx::query("INSERT INTO evidence (case_id, recording_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(id)
             .bind(recording.to_string())

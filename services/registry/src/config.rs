@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Context, bail, ensure};
 use caselock_domain::{
     case::PeriodStart,
     retention::{check_period, end_of, rule::Rolling},
 };
+use caselock_front::{Door, TlsConfig};
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,18 @@ const PERMANENT: &str = "permanent";
 pub struct RegistryConfig {
     /// The database: `postgres://USER:PASSWORD@HOST/NAME`, or `sqlite:PATH?mode=rwc`.
     pub database: String,
+    /// Address and port of the gRPC API.
+    pub listen: SocketAddr,
+    /// Certificates. Without them the registry refuses to start unless `plaintext_bureau` is set.
+    pub tls: Option<TlsConfig>,
+    /// Serves without TLS: every client is this bureau, and an operator. Only on a loopback address; for trying things out.
+    pub plaintext_bureau: Option<String>,
+    /// Connections at once.
+    pub connections: u32,
+    /// Whether gRPC reflection answers.
+    pub reflection: bool,
+    /// Whether a bureau may close its cases itself, which locks recordings for years; otherwise only an operator may.
+    pub bureaus_close_cases: bool,
     /// Recordings a second, at most, that are compared with the store in the background.
     pub pace: u32,
     /// How long the file of a closed case is kept, by the name of its class: an ISO 8601 period, or `permanent`.
@@ -36,6 +49,12 @@ impl Default for RegistryConfig {
         let classes = [("10y", "P10Y"), ("30y", "P30Y"), ("permanent", PERMANENT)];
         Self {
             database: String::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7444)),
+            tls: None,
+            plaintext_bureau: None,
+            connections: 1_000,
+            reflection: false,
+            bureaus_close_cases: false,
             pace: 50,
             classes: classes.map(|(name, period)| (name.to_owned(), period.to_owned())).into(),
             period_start: PeriodStart::ClosingDay,
@@ -66,7 +85,14 @@ impl RegistryConfig {
             bail!("registry.database must be postgres://USER:PASSWORD@HOST/NAME or sqlite:PATH?mode=rwc");
         }
         ensure!(self.pace > 0, "registry.pace: expected at least 1");
+        ensure!(self.connections > 0, "registry.connections: expected at least 1");
+        self.door()?;
         self.periods().map(drop)
+    }
+
+    /// How connections come in.
+    pub(crate) fn door(&self) -> anyhow::Result<Door> {
+        Door::new("registry", self.listen, self.tls.as_ref(), self.plaintext_bureau.as_deref())
     }
 
     /// The periods.

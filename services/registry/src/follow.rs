@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use caselock_domain::id::{BureauId, RecordingId};
 use caselock_log::{Entry, Followed, Log, LogError, Topic};
-use caselock_proto::events::v1::RecordingStored;
 use caselock_runtime::health::Health;
 use caselock_store::Store;
 use prost::Message;
@@ -116,14 +115,24 @@ impl Following {
     }
 }
 
+/// What all these events begin with; the rest is passed over.
+#[derive(Clone, PartialEq, prost::Message)]
+struct About {
+    #[prost(string, tag = "1")]
+    recording_id: String,
+    #[prost(uint32, tag = "2")]
+    generation: u32,
+    #[prost(string, tag = "3")]
+    bureau: String,
+}
+
 /// The recording that an event tells of, where its documents say more.
 fn subject(entry: &Entry) -> Option<(BureauId, RecordingId, u32)> {
     let kind = entry.record.header_value("ce_type")?;
     if !KINDS.iter().any(|known| known.as_bytes() == &kind[..]) {
         return None;
     }
-    // The first three fields of all these messages are the same.
-    let parsed = RecordingStored::decode(entry.record.payload.clone()?).ok().and_then(|message| {
+    let parsed = About::decode(entry.record.payload.clone()?).ok().and_then(|message| {
         Some((message.bureau.parse().ok()?, message.recording_id.parse().ok()?, message.generation))
     });
     if parsed.is_none() {

@@ -157,8 +157,12 @@ impl Keeper {
             }
         });
         settled.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
-        self.wake.notify_one();
         Ok(())
+    }
+
+    /// Has it look at once for what is due.
+    pub fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Takes holds off that the rule does not want. Nothing is decided while a rebuild is under way, on events not read to the
@@ -297,7 +301,7 @@ impl Keeper {
             tracing::error!(subject = subject.id, prefix = subject.prefix, "nothing lies in the store");
         }
         let saved = sqlx::query(
-            "UPDATE locks SET kept_revision = revision, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
+            "UPDATE locks SET kept_revision = $9, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
                  look_at = $5, off_sent_at = $6
              WHERE subject = $7 AND revision = $8",
         )
@@ -309,6 +313,7 @@ impl Keeper {
         .bind(subject.off_sent_at.map(Timestamp::as_second))
         .bind(&subject.id)
         .bind(subject.revision)
+        .bind((!is_too_much).then_some(subject.revision))
         .execute(self.cases.db.pool())
         .await?;
         Ok(saved.rows_affected() == 1)

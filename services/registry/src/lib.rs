@@ -3,11 +3,14 @@
 //! It never stands between a bureau and an acknowledgement or a receipt. Its database is a view: of the events, and of the
 //! documents in the store, from which alone it can be rebuilt.
 
+mod api;
 mod cases;
 mod config;
 mod db;
 mod documents;
 mod error;
+mod facets;
+mod find;
 mod follow;
 mod keeper;
 mod locks;
@@ -20,6 +23,7 @@ pub use cases::Cases;
 pub use config::{Periods, RegistryConfig};
 pub use db::Db;
 pub use error::RegistryError;
+pub use find::{Found, Wanted, find};
 pub use follow::Following;
 pub use keeper::Keeper;
 pub use rebuild::rebuild;

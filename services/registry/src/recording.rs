@@ -7,7 +7,7 @@ use caselock_domain::{
 };
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use crate::{Db, RegistryError, documents::Documents, locks::touch_recording};
+use crate::{Db, RegistryError, documents::Documents, facets, locks::touch_recording};
 
 /// A stored recording: what its documents say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,20 +146,7 @@ impl Recording {
             return Ok(());
         }
         touch_recording(transaction, &self.id, &self.bureau).await?;
-        sqlx::query("DELETE FROM officers WHERE recording_id = $1").bind(&self.id).execute(&mut **transaction).await?;
-        for officer in &self.officers {
-            sqlx::query(
-                "INSERT INTO officers (bureau, officer, used_at, recording_id) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(&self.bureau)
-            .bind(officer)
-            .bind(self.used_at)
-            .bind(&self.id)
-            .execute(&mut **transaction)
-            .await?;
-        }
-        Ok(())
+        facets::of_recording(transaction, self).await
     }
 
     /// A bureau's recording; another bureau's is not there.
@@ -172,7 +159,7 @@ impl Recording {
         row.as_ref().map(Self::of_row).transpose()
     }
 
-    fn of_row(row: &AnyRow) -> Result<Self, RegistryError> {
+    pub(crate) fn of_row(row: &AnyRow) -> Result<Self, RegistryError> {
         let metadata: String = row.try_get("metadata")?;
         let json: serde_json::Value = serde_json::from_str(&metadata).unwrap_or_default();
         let officers = json["officers"].as_array().into_iter().flatten();

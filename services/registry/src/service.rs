@@ -1,14 +1,25 @@
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use caselock_domain::time::Clock;
+use caselock_front::{accept, health as grpc_health};
 use caselock_log::{Log, Topic};
+use caselock_proto::v1::registry_service_server::RegistryServiceServer;
 use caselock_runtime::health::Health;
 use caselock_store::Store;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 
-use crate::{Cases, Db, Following, Keeper, RegistryConfig};
+use crate::{
+    Cases, Db, Following, Keeper, RegistryConfig,
+    api::{Api, ApiServer},
+};
+
+/// How long calls may take to end once the registry stops.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Messages are small, but a page of recordings with all their metadata.
+const WINDOW: u32 = 256 << 10;
 
 /// What the registry works with.
 pub struct RegistryContext {
@@ -25,34 +36,67 @@ pub struct RegistryContext {
 }
 
 /// A registry that is running.
-pub struct Registry(JoinHandle<anyhow::Result<()>>);
+pub struct Registry {
+    /// Where it listens.
+    pub address: SocketAddr,
+    task: JoinHandle<anyhow::Result<()>>,
+}
 
 impl Registry {
     /// Waits until it has stopped.
     pub async fn stopped(self) -> anyhow::Result<()> {
-        self.0.await.context("join the registry")?
+        self.task.await.context("join the registry")?
     }
 }
 
-/// Opens the database; follows the events and keeps the locks until `context.stop`, once it is the only one that does.
+/// Opens the database; follows the events, keeps the locks and answers until `context.stop`, once it is the only one that
+/// does.
 pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow::Result<Registry> {
     ensure!(!config.database.is_empty(), "registry.database is needed");
     let RegistryContext { log, store, clock, health, stop } = context;
+    let (door, periods) = (config.door()?, config.periods()?);
     log.check(Topic::Events).await.context("check the topic of the events")?;
-    let periods = config.periods()?;
     let db = Db::open(&config.database).await.context("open the registry's database")?;
-    let cases = Cases::new(db.clone(), store.clone(), clock, periods.rolling.to);
+    let cases = Cases::new(db.clone(), store.clone(), clock.clone(), periods.rolling.to);
     let following = Following { db: db.clone(), log, store };
-    let keeper = Keeper::new(cases, Arc::new(following.clone()), periods.rolling, config.pace);
+    let keeper = Keeper::new(cases.clone(), Arc::new(following.clone()), periods.rolling, config.pace);
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let api = Api {
+        cases,
+        following: following.clone(),
+        keeper: keeper.clone(),
+        periods,
+        clock,
+        bureaus_close_cases: config.bureaus_close_cases,
+    };
     health.expect("registry-lead");
-    Ok(Registry(tokio::spawn(async move {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    tokio::spawn(grpc_health::report::<RegistryServiceServer<ApiServer>>(reporter, health.clone(), stop.clone()));
+    let router = Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(Some(64))
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_service(RegistryServiceServer::new(ApiServer(Arc::new(api))))
+        .add_service(health_service)
+        .add_optional_service(grpc_health::reflection(config.reflection)?);
+    let connections = config.connections;
+    let task = tokio::spawn(async move {
         let Some(lead) = stop.run_until_cancelled(db.lead()).await else { return Ok(()) };
         let lost = lead.context("ask whether another registry works on the database")?.lost();
         health.up("registry-lead");
-        let work = async { tokio::join!(following.run(health, stop.clone()), keeper.run(stop.clone())) };
+        let incoming = accept(listener, door, connections, stop.clone());
+        let work = async {
+            let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+            tokio::join!(served, following.run(health, stop.clone()), keeper.run(stop.clone())).0.context("serve")
+        };
         tokio::select! {
-            _ = work => Ok(()),
+            done = work => done,
             error = lost => Err(error.into()),
+            // Whoever holds a connection open longer is cut off.
+            () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
         }
-    })))
+    });
+    Ok(Registry { address, task })
 }

@@ -105,10 +105,16 @@ async fn what_does_not_follow_is_refused_and_writes_nothing(kind: Kind) {
     };
     assert_eq!(refused(closed()).await, CaseError::Opening);
     cases.append(&demo(), &own, BY, opened()).await.unwrap();
-    assert_eq!(refused(opened()).await, CaseError::Opening);
+    let otherwise = CaseChange::Opened { party: None, cause: Some("other".into()), full_recording_required: false };
+    assert_eq!(refused(otherwise).await, CaseError::Opening);
     assert_eq!(refused(CaseChange::Reopened { reason: String::new() }).await, CaseError::Open);
     cases.append(&demo(), &own, BY, closed()).await.unwrap();
-    assert_eq!(refused(closed()).await, CaseError::Closed);
+    let CaseChange::Closed { on, kept, rule, .. } = closed() else { unreachable!() };
+    assert_eq!(refused(CaseChange::Closed { class: "30y".into(), on, kept, rule }).await, CaseError::Closed);
+    // The same once more is answered, and not written.
+    for change in [opened(), closed()] {
+        assert_eq!(cases.append(&demo(), &own, BY, change).await.unwrap().seq, 2);
+    }
     assert_eq!(keys(&*store).await.len(), 2);
     check_rebuilt(kind, &cases).await;
 }

@@ -14,6 +14,7 @@ use jiff::ToSpan;
 
 on_both_databases!(
     events_and_bucket_give_the_same_state,
+    every_event_about_a_recording_is_read,
     an_event_that_comes_again_or_late_changes_nothing,
     a_rebuild_that_was_stopped_goes_on,
     what_cannot_be_read_is_passed_over,
@@ -63,6 +64,32 @@ async fn events_and_bucket_give_the_same_state(kind: Kind) {
     let recording = Recording::find(&again, &"demo".parse().unwrap(), id("b")).await.unwrap().unwrap();
     assert_eq!((recording.size, recording.generation), (9 << 20, 0));
     assert_eq!(Recording::find(&again, &"other".parse().unwrap(), id("b")).await.unwrap(), None);
+}
+
+/// Digests are no texts: what one event has where another has a name is passed over.
+async fn every_event_about_a_recording_is_read(kind: Kind) {
+    let bench = stored().await;
+    let fresh = kind.fresh().await;
+    let (bureau, own) = ("demo".parse().unwrap(), id("a"));
+    let message = RecordingVerified {
+        recording_id: own.to_string(),
+        bureau: "demo".into(),
+        blake3: vec![0xff; 32].into(),
+        ..Default::default()
+    };
+    let event = RecordingEvent::Verified(message).record(&bureau, own, 1, Timestamp::UNIX_EPOCH);
+    let mut record = Record::new(event.key, event.payload);
+    record.headers = event.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let offset = bench.log.append(Topic::Events, 0, record).await.unwrap();
+    // Only this one is read.
+    for partition in 0..bench.log.partitions(Topic::Events) {
+        let end = bench.log.bounds(Topic::Events, partition).await.unwrap().end;
+        let next = if partition == 0 { offset } else { end };
+        let skip = sqlx::query("INSERT INTO positions (partition_number, next_offset) VALUES ($1, $2)");
+        skip.bind(i64::from(partition)).bind(next as i64).execute(fresh.db.pool()).await.unwrap();
+    }
+    following(&bench, &fresh.db).catch_up().await.unwrap();
+    assert!(Recording::find(&fresh.db, &bureau, own).await.unwrap().is_some());
 }
 
 async fn an_event_that_comes_again_or_late_changes_nothing(kind: Kind) {

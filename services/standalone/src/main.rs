@@ -15,7 +15,7 @@ use caselock_runtime::{
     admin::AdminConfig,
     clock::system_clock,
     health::Health,
-    service::{self, Running},
+    service::{self, Common, Running},
     telemetry::TelemetryConfig,
 };
 use caselock_store::fs::FsStore;
@@ -64,7 +64,37 @@ impl Default for StandaloneConfig {
     }
 }
 
-caselock_runtime::common_config!(Config; gateway, archiver, registry);
+impl Config {
+    /// The registry's settings: what is not said of its database and its door is beside the log, and as at the gateway.
+    fn registry(&self) -> RegistryConfig {
+        let mut registry = self.registry.clone();
+        if registry.database.is_empty() {
+            registry.database = format!("sqlite:{}?mode=rwc", self.standalone.data.join("registry.sqlite").display());
+        }
+        if registry.tls.is_none() && registry.plaintext_bureau.is_none() {
+            registry.tls.clone_from(&self.gateway.tls);
+            registry.plaintext_bureau.clone_from(&self.gateway.plaintext_bureau);
+        }
+        registry
+    }
+}
+
+impl Common for Config {
+    fn admin(&self) -> &AdminConfig {
+        &self.admin
+    }
+
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.gateway.check()?;
+        self.archiver.check()?;
+        self.registry().check()?;
+        self.telemetry.check()
+    }
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -77,6 +107,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
+    let registry = config.registry();
     let data = &config.standalone.data;
     std::fs::create_dir_all(data).with_context(|| format!("create {}", data.display()))?;
     let (clock, nonce) = (system_clock(), rand::random::<[u8; 16]> as fn() -> _);
@@ -112,10 +143,6 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
         health: Health::default(),
         stop: work_stop.clone(),
     };
-    let mut registry = config.registry;
-    if registry.database.is_empty() {
-        registry.database = format!("sqlite:{}?mode=rwc", data.join("registry.sqlite").display());
-    }
     let registry = caselock_registry::start(&registry, context).await?;
     let failing = log.clone();
     let context = GatewayContext { log, clock, nonce, health: health.clone(), stop };

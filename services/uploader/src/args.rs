@@ -41,6 +41,11 @@ pub enum Command {
     /// Checks receipts.
     #[command(subcommand)]
     Receipt(Receipt),
+    /// Cases: opens, amends, closes and shows them, and says what is evidence in them.
+    #[command(subcommand)]
+    Case(Case),
+    /// Finds stored recordings.
+    Find(Box<Find>),
 }
 
 #[derive(Args)]
@@ -154,4 +159,199 @@ pub struct Verify {
     /// The file the receipt is to vouch for: its size and BLAKE3 are compared.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+}
+
+/// How to reach the registry, and how its answers are shown.
+#[derive(Args)]
+pub struct Registry {
+    /// The registry, for example `https://caselock.example:7444`.
+    #[arg(long, env = "CASELOCK_REGISTRY")]
+    pub registry: String,
+    /// The CA of the registry's certificate (PEM).
+    #[arg(long, env = "CASELOCK_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The bureau's or the operator's certificate (PEM).
+    #[arg(long, env = "CASELOCK_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, env = "CASELOCK_KEY", value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// The bureau that is meant: an operator names it.
+    #[arg(long, env = "CASELOCK_BUREAU", default_value = "", hide_default_value = true)]
+    pub bureau: String,
+    /// Prints one JSON object per line. Otherwise a table on a terminal, and CSV elsewhere.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Case {
+    /// Opens a case. Recordings that were uploaded for its number belong to it from the beginning.
+    Open(OpenCase),
+    /// Adds what is known better now: party, cause, whether everything had to be recorded.
+    Amend(AmendCase),
+    /// Makes stored recordings evidence in a case.
+    Bind(BindCase),
+    /// Closes a case: its recordings are locked until the end of its class's period.
+    Close(CloseCase),
+    /// Reopens a case: its recordings are held again.
+    Reopen(ReopenCase),
+    /// Adds a note of what could not be recorded, and why (Article 11).
+    Note(NoteCase),
+    /// Shows a case and its record.
+    Show(ShowCase),
+    /// Lists cases.
+    List(ListCases),
+    /// Opens, amends and closes cases from a CSV file (UTF-8, with BOM, or GBK).
+    Import(ImportCases),
+}
+
+#[derive(Args)]
+pub struct OpenCase {
+    /// The case's number.
+    pub number: String,
+    #[command(flatten)]
+    pub registry: Registry,
+    /// 当事人.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub party: String,
+    /// 案由.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub cause: String,
+    /// The whole process has to be recorded (Article 8).
+    #[arg(long)]
+    pub full_recording_required: bool,
+}
+
+#[derive(Args)]
+pub struct AmendCase {
+    /// The case's number.
+    pub number: String,
+    #[command(flatten)]
+    pub registry: Registry,
+    /// 当事人.
+    #[arg(long)]
+    pub party: Option<String>,
+    /// 案由.
+    #[arg(long)]
+    pub cause: Option<String>,
+    /// Whether the whole process has to be recorded (Article 8): yes or no.
+    #[arg(long, value_name = "YES|NO")]
+    pub full_recording_required: Option<String>,
+}
+
+#[derive(Args)]
+pub struct BindCase {
+    /// The case's number.
+    pub number: String,
+    /// Ids of recordings.
+    #[arg(required = true)]
+    pub recordings: Vec<String>,
+    #[command(flatten)]
+    pub registry: Registry,
+}
+
+#[derive(Args)]
+pub struct CloseCase {
+    /// The case's number.
+    pub number: String,
+    #[command(flatten)]
+    pub registry: Registry,
+    /// The class: 10y, 30y or permanent, unless the registry knows others.
+    #[arg(long)]
+    pub class: String,
+    /// The day it was closed, as 2026-03-31; today if it is not given.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "DAY")]
+    pub on: String,
+}
+
+#[derive(Args)]
+pub struct ReopenCase {
+    /// The case's number.
+    pub number: String,
+    #[command(flatten)]
+    pub registry: Registry,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+}
+
+#[derive(Args)]
+pub struct NoteCase {
+    /// The case's number.
+    pub number: String,
+    #[command(flatten)]
+    pub registry: Registry,
+    /// Why recording was impossible.
+    #[arg(long)]
+    pub reason: String,
+    /// Who says so.
+    #[arg(long)]
+    pub author: String,
+    /// 本机构主要负责人, who reviewed it.
+    #[arg(long)]
+    pub reviewer: String,
+}
+
+#[derive(Args)]
+pub struct ShowCase {
+    /// The case's number.
+    pub number: String,
+    #[command(flatten)]
+    pub registry: Registry,
+}
+
+#[derive(Args)]
+pub struct ListCases {
+    #[command(flatten)]
+    pub registry: Registry,
+    /// Only those that stand so.
+    #[arg(long, value_parser = ["open", "closed", "permanent"])]
+    pub status: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ImportCases {
+    /// The CSV file. Columns: number, party, cause, full_recording_required, class, closed_on; in Chinese 案号, 当事人, 案由,
+    /// 全程记录, 结案类别, 结案日期.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub registry: Registry,
+}
+
+/// All that is given must hold; texts must agree whole.
+#[derive(Args)]
+pub struct Find {
+    #[command(flatten)]
+    pub registry: Registry,
+    /// 科室.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub unit: String,
+    /// 设备编号.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub device_id: String,
+    /// 执法人员.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub officer: String,
+    /// 使用时间: not before, for example 2026-02-13 or 2026-02-13T09:30:00+08:00.
+    #[arg(long, value_name = "TIME")]
+    pub used_from: Option<String>,
+    /// 使用时间: before.
+    #[arg(long, value_name = "TIME")]
+    pub used_before: Option<String>,
+    /// 当事人.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub party: String,
+    /// 案由.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub cause: String,
+    /// The case's number.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub case_number: String,
+    /// This recording alone.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub recording: String,
+    /// At most so many.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u32,
 }

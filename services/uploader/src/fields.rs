@@ -142,24 +142,33 @@ impl Fields {
     }
 
     fn flag(&self, field: &str) -> Result<Option<bool>, String> {
-        match self.get(field).map(str::to_lowercase).as_deref() {
-            None => Ok(None),
-            Some("true" | "yes" | "1" | "是") => Ok(Some(true)),
-            Some("false" | "no" | "0" | "否") => Ok(Some(false)),
-            Some(other) => Err(format!("{field}: {other:?} is not yes or no (是, 否)")),
-        }
+        self.get(field).map(|text| yes_or_no(field, text)).transpose()
     }
 
     /// RFC 3339, or a date and time without an offset, which are Shanghai's; also as devices write them into file names,
     /// where only the 14 digits count.
     fn time(&self, field: &str) -> Result<Option<caselock_domain::time::ProtoTimestamp>, String> {
         let Some(text) = self.get(field) else { return Ok(None) };
-        let civil = || text.replace('/', "-").parse::<DateTime>().ok().or_else(|| digits(text));
-        let at = text.parse::<Timestamp>().ok().or_else(|| tz::offset(8).to_timestamp(civil()?).ok());
-        let at = at.ok_or_else(|| {
-            format!("{field}: {text:?} is not a time such as 2026-02-13T09:30:00+08:00 or 2026-02-13 09:30:00")
-        })?;
-        Ok(Some(caselock_domain::time::to_proto(at)))
+        moment(field, text).map(Some)
+    }
+}
+
+/// RFC 3339, or a date, perhaps with a time, without an offset, which are Shanghai's; also the 14 digits of file names.
+pub fn moment(field: &str, text: &str) -> Result<caselock_domain::time::ProtoTimestamp, String> {
+    let civil = || text.replace('/', "-").parse::<DateTime>().ok().or_else(|| digits(text));
+    let at = text.parse::<Timestamp>().ok().or_else(|| tz::offset(8).to_timestamp(civil()?).ok());
+    let at = at.ok_or_else(|| {
+        format!("{field}: {text:?} is not a time such as 2026-02-13T09:30:00+08:00 or 2026-02-13 09:30:00")
+    })?;
+    Ok(caselock_domain::time::to_proto(at))
+}
+
+/// Yes or no, in English or Chinese.
+pub fn yes_or_no(field: &str, text: &str) -> Result<bool, String> {
+    match text.to_lowercase().as_str() {
+        "true" | "yes" | "1" | "是" => Ok(true),
+        "false" | "no" | "0" | "否" => Ok(false),
+        other => Err(format!("{field}: {other:?} is not yes or no (是, 否)")),
     }
 }
 

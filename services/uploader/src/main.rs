@@ -2,15 +2,20 @@
 
 mod args;
 mod bwlimit;
+mod case;
 mod delete;
 mod fields;
+mod find;
+mod import;
 mod journal;
 mod kind;
 mod manifest;
 mod phrases;
 mod receipts;
+mod registry;
 mod session;
 mod show;
+mod table;
 mod template;
 mod text;
 mod upload;
@@ -19,6 +24,7 @@ mod watch;
 
 use std::process::ExitCode;
 
+use caselock_client::UploadError;
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Arguments, Command};
@@ -47,12 +53,20 @@ async fn main() -> ExitCode {
         Command::Watch(watch) => watch::run(*watch).await,
         Command::Status(status) => receipts::status(&status),
         Command::Receipt(receipt) => receipts::verify(&receipt).await,
+        Command::Case(case) => case::run(case).await,
+        Command::Find(find) => find::run(*find).await,
     };
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("caselock: {}", phrases::shown(&error));
-            ExitCode::from(if error.is::<Usage>() { USAGE } else { INTERNAL })
+            let refused = error.downcast_ref::<UploadError>();
+            ExitCode::from(match refused {
+                Some(error) if error.is_retryable() => RETRY,
+                Some(_) => HELD,
+                None if error.is::<Usage>() => USAGE,
+                None => INTERNAL,
+            })
         }
     }
 }

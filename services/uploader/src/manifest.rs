@@ -39,7 +39,8 @@ impl Manifest {
     }
 }
 
-fn decode(bytes: &[u8]) -> anyhow::Result<String> {
+/// UTF-8, with a BOM or without, or GBK.
+pub fn decode(bytes: &[u8]) -> anyhow::Result<String> {
     let (text, _, bad) = UTF_8.decode(bytes);
     if !bad {
         return Ok(text.into_owned());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use caselock_client::{Client, Connect, Footage, Progress, Throttle, Tls, Upload, UploadError, content_key};
+use caselock_client::{Client, Connect, Footage, Progress, Throttle, Upload, UploadError, content_key};
 use caselock_domain::{metadata::Metadata, reason::Reason};
 use caselock_proto::v1::RecordingMetadata;
 
@@ -21,6 +21,7 @@ use crate::{
     manifest::Manifest,
     phrases::shown,
     receipts::key_ring,
+    registry::tls,
     show::{Event, Show, name},
     template::Templates,
     text::say,
@@ -96,14 +97,7 @@ impl Sources {
 }
 
 fn client(connection: &Connection) -> anyhow::Result<Client> {
-    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
-    let tls = match (&connection.ca, &connection.cert, &connection.key) {
-        (Some(ca), Some(certificate), Some(key)) => {
-            Some(Tls { ca: read(ca)?, certificate: read(certificate)?, key: read(key)? })
-        }
-        (None, None, None) => None,
-        _ => bail!("--ca, --cert and --key belong together"),
-    };
+    let tls = tls(connection.ca.as_ref(), connection.cert.as_ref(), connection.key.as_ref())?;
     let keys = connection.receipt_keys.as_deref().context("--receipt-keys is needed")?;
     let connect = Connect { servers: connection.server.clone(), tls };
     Client::new(&connect, key_ring(keys)?).context("use --server, --ca, --cert and --key")

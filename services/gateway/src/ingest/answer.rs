@@ -8,7 +8,7 @@ use caselock_domain::{
 };
 use caselock_proto::v1 as proto;
 
-use crate::refusal::Refusal;
+use caselock_front::Refusal;
 
 /// A recording as a client sees it.
 pub fn recording(id: RecordingId, facts: &RecordingFacts) -> proto::Recording {

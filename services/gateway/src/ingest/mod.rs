@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, Span, info_span};
 
-use crate::{
-    admission::Admission, config::GatewayConfig, identity, metrics::GatewayMetrics, refusal::Refusal, view::View,
-};
+use caselock_front::{Caller, Refusal};
+
+use crate::{admission::Admission, config::GatewayConfig, metrics::GatewayMetrics, view::View};
 
 /// What every call works with.
 pub struct Ingest {
@@ -56,7 +56,7 @@ impl Ingest {
                 "this gateway is stopping: use another, or this one again later",
             ));
         }
-        identity::bureau(request)
+        Caller::bureau_of(request)
     }
 
     fn stream_life(&self) -> Duration {

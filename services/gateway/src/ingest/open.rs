@@ -11,7 +11,7 @@ use caselock_domain::{
 use caselock_proto::v1 as proto;
 
 use super::{Ingest, answer};
-use crate::refusal::Refusal;
+use caselock_front::Refusal;
 
 impl Ingest {
     pub(super) async fn open(

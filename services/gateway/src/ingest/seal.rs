@@ -13,7 +13,7 @@ use caselock_domain::{
 use caselock_proto::v1 as proto;
 
 use super::{Ingest, answer, recording_id};
-use crate::refusal::Refusal;
+use caselock_front::Refusal;
 
 /// The most gaps that are named; the client asks GetUpload for all.
 const GAPS: usize = 20;

@@ -15,7 +15,7 @@ use caselock_proto::v1 as proto;
 use caselock_runtime::trace::{self, TRACEPARENT};
 
 use super::{Ingest, answer, recording_id};
-use crate::refusal::Refusal;
+use caselock_front::Refusal;
 
 /// A segment whose header was found right.
 pub struct Announced {

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{Ingest, answer, recording_id};
-use crate::refusal::Refusal;
+use caselock_front::Refusal;
 
 const QUEUE: usize = 64;
 /// The most recordings one watch may name.

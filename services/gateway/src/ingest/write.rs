@@ -22,7 +22,9 @@ use super::{
     Ingest,
     segment::{Announced, Progress},
 };
-use crate::{admission::Admitted, refusal::Refusal};
+use caselock_front::Refusal;
+
+use crate::admission::Admitted;
 
 /// How long a segment that is under way may take once the gateway drains.
 const DRAIN: Duration = Duration::from_secs(30);

@@ -65,7 +65,7 @@ impl Client {
     }
 }
 
-fn channel(server: &str, tls: Option<&Tls>) -> Result<Channel, tonic::transport::Error> {
+pub(crate) fn channel(server: &str, tls: Option<&Tls>) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(server.to_owned())?
         .connect_timeout(Duration::from_secs(10))
         .tcp_nodelay(true)

@@ -6,6 +6,7 @@
 mod connect;
 mod error;
 mod file;
+mod registry;
 mod retry;
 mod send;
 mod throttle;
@@ -14,5 +15,6 @@ mod upload;
 pub use connect::{Client, Connect, Tls};
 pub use error::UploadError;
 pub use file::{Footage, Stamp, content_key};
+pub use registry::registry;
 pub use throttle::Throttle;
 pub use upload::{Progress, Report, Upload, Uploaded};

@@ -175,6 +175,15 @@ pub enum PeriodStart {
     NextYear,
 }
 
+impl fmt::Display for PeriodStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClosingDay => "the closing day",
+            Self::NextYear => "1 January after the closing day",
+        })
+    }
+}
+
 impl Kept {
     /// Until when a case is kept that was closed on a day; `None` is for ever. A period in clock units, for tests, counts from
     /// `now`.
@@ -226,8 +235,12 @@ pub struct Case {
     pub evidence: BTreeSet<RecordingId>,
     /// Whether it is open.
     pub status: Status,
-    /// Whether there is a note of what could not be recorded.
-    pub has_note: bool,
+    /// The class it was closed as and the day, as long as it is closed.
+    pub closing: Option<(String, Date)>,
+    /// Why it was reopened last.
+    pub reopened: Option<String>,
+    /// Notes of what could not be recorded: reason, author, reviewer.
+    pub notes: Vec<(String, String, String)>,
 }
 
 /// Why an entry does not follow.
@@ -274,9 +287,36 @@ impl Case {
                 full_recording_required: *full_recording_required,
                 evidence: BTreeSet::new(),
                 status: Status::Open,
-                has_note: false,
+                closing: None,
+                reopened: None,
+                notes: Vec::new(),
             }),
             _ => Err(CaseError::Opening),
+        }
+    }
+
+    /// Whether the case says already what the change would add: so that asking twice is answered twice, and written once.
+    pub fn says(&self, change: &CaseChange) -> bool {
+        let agrees = |known: &Option<String>, said: &Option<String>| said.is_none() || known == said;
+        match change {
+            CaseChange::Opened { party, cause, full_recording_required } => {
+                agrees(&self.party, party)
+                    && agrees(&self.cause, cause)
+                    && (self.full_recording_required || !full_recording_required)
+            }
+            CaseChange::Amended { party, cause, full_recording_required } => {
+                agrees(&self.party, party)
+                    && agrees(&self.cause, cause)
+                    && full_recording_required.is_none_or(|required| required == self.full_recording_required)
+            }
+            CaseChange::Bound { recordings } => recordings.iter().all(|id| self.evidence.contains(id)),
+            CaseChange::Closed { class, on, .. } => {
+                self.closing.as_ref().is_some_and(|(known, day)| (known, day) == (class, on))
+            }
+            CaseChange::Reopened { reason } => self.status == Status::Open && self.reopened.as_ref() == Some(reason),
+            CaseChange::Noted { reason, author, reviewer } => {
+                self.notes.iter().any(|note| (&note.0, &note.1, &note.2) == (reason, author, reviewer))
+            }
         }
     }
 
@@ -296,15 +336,23 @@ impl Case {
                 self.full_recording_required = full_recording_required.unwrap_or(self.full_recording_required);
             }
             CaseChange::Bound { recordings } => self.evidence.extend(recordings),
-            CaseChange::Closed { kept, .. } => match self.status {
-                Status::Open => self.status = Status::Closed(*kept),
+            CaseChange::Closed { class, on, kept, .. } => match self.status {
+                Status::Open => {
+                    self.status = Status::Closed(*kept);
+                    self.closing = Some((class.clone(), *on));
+                }
                 Status::Closed(_) => return Err(CaseError::Closed),
             },
-            CaseChange::Reopened { .. } => match self.status {
+            CaseChange::Reopened { reason } => match self.status {
                 Status::Open => return Err(CaseError::Open),
-                Status::Closed(_) => self.status = Status::Open,
+                Status::Closed(_) => {
+                    (self.status, self.closing) = (Status::Open, None);
+                    self.reopened = Some(reason.clone());
+                }
             },
-            CaseChange::Noted { .. } => self.has_note = true,
+            CaseChange::Noted { reason, author, reviewer } => {
+                self.notes.push((reason.clone(), author.clone(), reviewer.clone()));
+            }
         }
         self.seq = entry.seq;
         Ok(())

@@ -46,11 +46,27 @@ pub enum Reason {
     SegmentLate,
     /// The log can't be reached now.
     LogUnavailable,
+    /// A field of a request to the registry is missing or wrong.
+    RequestInvalid,
+    /// No such case of this bureau.
+    CaseNotFound,
+    /// The case was opened before, with other words.
+    CaseConflict,
+    /// The case is closed.
+    CaseClosed,
+    /// The case is open.
+    CaseNotClosed,
+    /// Only an operator may do this.
+    OperatorNeeded,
+    /// What protects a recording is not certain now.
+    LockUnsettled,
+    /// The registry's database, its log or its store can't be reached now, or it is being rebuilt.
+    RegistryUnavailable,
 }
 
 impl Reason {
     /// Every reason, for documents and tests.
-    pub const ALL: [Reason; 19] = [
+    pub const ALL: [Reason; 27] = [
         Reason::SegmentValueMismatch,
         Reason::SegmentConflict,
         Reason::SegmentOutOfRange,
@@ -70,6 +86,14 @@ impl Reason {
         Reason::StreamInvalid,
         Reason::SegmentLate,
         Reason::LogUnavailable,
+        Reason::RequestInvalid,
+        Reason::CaseNotFound,
+        Reason::CaseConflict,
+        Reason::CaseClosed,
+        Reason::CaseNotClosed,
+        Reason::OperatorNeeded,
+        Reason::LockUnsettled,
+        Reason::RegistryUnavailable,
     ];
 
     /// The name on the wire.
@@ -94,6 +118,14 @@ impl Reason {
             Reason::StreamInvalid => "STREAM_INVALID",
             Reason::SegmentLate => "SEGMENT_LATE",
             Reason::LogUnavailable => "LOG_UNAVAILABLE",
+            Reason::RequestInvalid => "REQUEST_INVALID",
+            Reason::CaseNotFound => "CASE_NOT_FOUND",
+            Reason::CaseConflict => "CASE_CONFLICT",
+            Reason::CaseClosed => "CASE_CLOSED",
+            Reason::CaseNotClosed => "CASE_NOT_CLOSED",
+            Reason::OperatorNeeded => "OPERATOR_NEEDED",
+            Reason::LockUnsettled => "LOCK_UNSETTLED",
+            Reason::RegistryUnavailable => "REGISTRY_UNAVAILABLE",
         }
     }
 
@@ -109,7 +141,8 @@ impl Reason {
             Reason::BacklogFull => Some(Duration::from_secs(5)),
             Reason::Quota => Some(Duration::from_secs(30)),
             Reason::Draining | Reason::SegmentLate => Some(Duration::from_millis(100)),
-            Reason::LogUnavailable => Some(Duration::from_secs(2)),
+            Reason::LogUnavailable | Reason::RegistryUnavailable => Some(Duration::from_secs(2)),
+            Reason::LockUnsettled => Some(Duration::from_secs(60)),
             _ => None,
         }
     }

@@ -1,8 +1,9 @@
 //! Databases of a test's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+use caselock_e2e::{postgres_database, sqlite_database};
 use caselock_registry::Db;
-use sqlx::{AnyPool, AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
 
 /// Which database.
@@ -24,17 +25,8 @@ impl Kind {
     pub async fn fresh(self) -> Fresh {
         let dir = TempDir::new().unwrap();
         let url = match self {
-            Kind::Sqlite => format!("sqlite:{}?mode=rwc", dir.path().join("registry.sqlite").display()),
-            Kind::Postgres => {
-                let server =
-                    std::env::var("CASELOCK_TEST_POSTGRES").expect("CASELOCK_TEST_POSTGRES names a PostgreSQL");
-                sqlx::any::install_default_drivers();
-                let pool = AnyPool::connect(&server).await.unwrap();
-                let name = format!("test_{}", uuid::Uuid::new_v4().simple());
-                sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
-                let (before, _) = server.rsplit_once('/').unwrap();
-                format!("{before}/{name}")
-            }
+            Kind::Sqlite => sqlite_database(&dir),
+            Kind::Postgres => postgres_database().await,
         };
         Fresh { db: Db::open(&url).await.unwrap(), url, _dir: dir }
     }
@@ -43,7 +35,7 @@ impl Kind {
 /// Every row of the tables that say what is known, as text.
 pub async fn dump(db: &Db) -> Vec<String> {
     let mut all = Vec::new();
-    for table in ["recordings", "officers", "cases", "case_entries", "evidence"] {
+    for table in ["recordings", "facets", "cases", "case_entries", "evidence"] {
         let rows = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(db.pool()).await.unwrap();
         for row in rows {
             let mut line = table.to_owned();

@@ -1,6 +1,9 @@
 //! TLS with client certificates, on our own acceptor: the bureau is read once a connection.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use rustls::{
@@ -8,8 +11,18 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::config::TlsConfig;
+/// PEM files of a server's identity and of the CA that signs its clients' certificates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TlsConfig {
+    /// The server's certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The CA of the clients' certificates.
+    pub client_ca: PathBuf,
+}
 
 /// Reads the PEM files into a server configuration that insists on a client certificate, and speaks HTTP/2 only.
 pub fn server_config(config: &TlsConfig) -> anyhow::Result<Arc<ServerConfig>> {

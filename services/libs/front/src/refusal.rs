@@ -25,10 +25,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// With these words.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), violations: Vec::new(), recording: None }
     }
 
+    /// Of one field, with what would be right.
     pub fn field(reason: Reason, field: &str, expected: impl Into<String>) -> Self {
         let expected = expected.into();
         let violation = Violation { field: field.to_owned(), expected: expected.clone() };
@@ -40,6 +42,7 @@ impl Refusal {
         Self::new(Reason::RecordingNotFound, "no such recording of this bureau: open the upload first")
     }
 
+    /// How long to wait before the same may succeed; `None` where repeating does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         self.reason.retry_after()
     }
@@ -78,12 +81,22 @@ fn code(reason: Reason) -> Code {
         | Reason::MetadataInvalid
         | Reason::RecordingEmpty
         | Reason::RecordingTooLarge
-        | Reason::StreamInvalid => Code::InvalidArgument,
-        Reason::SegmentConflict | Reason::OpenConflict => Code::AlreadyExists,
-        Reason::SealIncomplete | Reason::SealDigestMismatch | Reason::UploadClosed => Code::FailedPrecondition,
-        Reason::RecordingNotFound => Code::NotFound,
+        | Reason::StreamInvalid
+        | Reason::RequestInvalid => Code::InvalidArgument,
+        Reason::SegmentConflict | Reason::OpenConflict | Reason::CaseConflict => Code::AlreadyExists,
+        Reason::SealIncomplete
+        | Reason::SealDigestMismatch
+        | Reason::UploadClosed
+        | Reason::CaseClosed
+        | Reason::CaseNotClosed => Code::FailedPrecondition,
+        Reason::RecordingNotFound | Reason::CaseNotFound => Code::NotFound,
+        Reason::OperatorNeeded => Code::PermissionDenied,
         Reason::MemoryBudget | Reason::BacklogFull | Reason::Quota => Code::ResourceExhausted,
-        Reason::Draining | Reason::SegmentLate | Reason::LogUnavailable => Code::Unavailable,
+        Reason::Draining
+        | Reason::SegmentLate
+        | Reason::LogUnavailable
+        | Reason::LockUnsettled
+        | Reason::RegistryUnavailable => Code::Unavailable,
         Reason::IdentityInvalid => Code::Unauthenticated,
     }
 }

@@ -1,0 +1,222 @@
+//! Cases from the command line to the locks in the store, on both stacks.
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, time::Duration};
+
+use caselock_e2e::{
+    Footage, Kind, Program, Run, Stack, Uploader, free_port, on_both_stacks, postgres_database, wait_until,
+};
+use caselock_store::{ErrorKind, Lock, oldest_version};
+use caselock_store_s3::connect;
+use jiff::Timestamp;
+use serde_json::Value;
+
+on_both_stacks!(a_case_from_the_command_line, cases_from_a_file);
+
+const OPERATOR: &str = "operator-archivist";
+
+/// A stack with its registry.
+async fn start(kind: Kind, settings: &[(&str, &str)]) -> (Stack, Option<Program>) {
+    let stack = Stack::start(kind, settings).await;
+    if kind == Kind::Embedded {
+        return (stack, None);
+    }
+    let registry = stack.spawn("registry", free_port(), &[("registry.database", postgres_database().await)]);
+    registry.wait_ready();
+    (stack, Some(registry))
+}
+
+fn ids(run: &Run) -> Vec<String> {
+    run.of_kind("stored").map(|event| event["recording_id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The recordings of a query, once all of them are as they must be.
+fn settled(stack: &Stack, query: &[&str], count: usize) -> Vec<Value> {
+    let mut found = Vec::new();
+    wait_until(&format!("{count} settled recordings for {query:?}"), 60, || {
+        let run = Uploader::ask(stack, "demo", &[&["find"], query].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        found = run.events;
+        found.len() == count && found.iter().all(|one| one["settled"] == true)
+    });
+    found
+}
+
+async fn a_case_from_the_command_line(kind: Kind) {
+    let (mut stack, registry) = start(kind, &[]).await;
+    let ask = |who: &str, arguments: &[&str]| Uploader::ask(&stack, who, arguments);
+    let uploader = Uploader::new(&stack);
+    let footage = Footage::new().random("a", 1000).random("b", 2000);
+    let named = uploader.upload(footage.path(), &["--set", "case_number=（2026）罚－１"]);
+    named.expect_stored(2);
+    let footage = Footage::new().random("c", 3000);
+    let other = uploader.upload(footage.path(), &["--set", "officers=李四"]);
+    other.expect_stored(1);
+    let bound = ids(&other).remove(0);
+
+    // Held before anybody opened the case, and as long as it is open.
+    let number = "(2026)罚-1";
+    let held = settled(&stack, &["--case-number", number], 2);
+    assert!(held.iter().all(|one| one["legal_hold"] == true && one["kept_because"] == "open_case"));
+    assert_eq!(settled(&stack, &["--officer", "李四"], 1)[0]["kept_because"], "floor");
+    ask("demo", &["case", "bind", number, &bound]).expect_refused("CASE_NOT_FOUND");
+    let opened = ask("demo", &["case", "open", number, "--cause", "无证行医"]);
+    assert_eq!((&opened.answer()["status"], &opened.answer()["recordings"]), (&"open".into(), &2.into()));
+    // Asked once more it is answered once more; other words are refused.
+    assert_eq!(ask("demo", &["case", "open", number]).answer()["entries"], 1);
+    ask("demo", &["case", "open", number, "--cause", "other"]).expect_refused("CASE_CONFLICT");
+    ask("demo", &["case", "bind", number, "00000000-0000-8000-8000-000000000000"])
+        .expect_refused("RECORDING_NOT_FOUND");
+    assert_eq!(ask("demo", &["case", "bind", number, &bound]).answer()["recordings"], 3);
+    // What was answered is so: the recording is held, and found by what its case says.
+    let found = ask("demo", &["find", "--recording", &bound]);
+    assert_eq!((&found.answer()["legal_hold"], &found.answer()["kept_for_case"]), (&true.into(), &number.into()));
+    ask("demo", &["case", "amend", number, "--party", "某诊所"]).answer();
+    assert_eq!(settled(&stack, &["--party", "某诊所", "--cause", "无证行医", "--unit", "综合监督科"], 3).len(), 3);
+    ask("demo", &["case", "note", number, "--reason", "设备故障", "--author", "张三", "--reviewer", "王五"]).answer();
+
+    // Another bureau knows nothing of it.
+    ask("other", &["case", "show", number]).expect_refused("CASE_NOT_FOUND");
+    ask("other", &["case", "show", number, "--bureau", "demo"]).expect_refused("REQUEST_INVALID");
+    assert!(ask("other", &["find", "--recording", &bound]).events.is_empty());
+    ask("other", &["case", "open", number]).answer();
+    ask("other", &["case", "bind", number, &bound]).expect_refused("RECORDING_NOT_FOUND");
+
+    // Decades are not locked on a bureau's word alone.
+    ask("demo", &["case", "close", number, "--class", "10y"]).expect_refused("OPERATOR_NEEDED");
+    let operator = |arguments: &[&str]| ask(OPERATOR, &[arguments, &["--bureau", "demo"]].concat());
+    operator(&["case", "close", number, "--class", "20y"]).expect_refused("REQUEST_INVALID");
+    operator(&["case", "close", number, "--class", "10y", "--on", "2999-01-01"]).expect_refused("REQUEST_INVALID");
+    let closed = operator(&["case", "close", number, "--class", "10y", "--on", "2026-03-31"]);
+    assert_eq!(closed.answer()["kept_until"], "2036-03-31T16:00:00Z");
+    operator(&["case", "close", number, "--class", "30y"]).expect_refused("CASE_CLOSED");
+    for one in settled(&stack, &["--case-number", number], 3) {
+        assert_eq!(one["locked_until"], "2036-03-31T16:00:00Z");
+        assert_eq!((&one["legal_hold"], &one["kept_because"]), (&false.into(), &"closed_case".into()));
+    }
+    ask("demo", &["case", "reopen", number, "--reason", "申诉"]).answer();
+    let held = ask("demo", &["find", "--case-number", number]).events;
+    assert!(held.len() == 3 && held.iter().all(|one| one["legal_hold"] == true), "{held:?}");
+    ask("demo", &["case", "reopen", number, "--reason", "other"]).expect_refused("CASE_NOT_CLOSED");
+    let shown = operator(&["case", "show", number]);
+    let kinds: Vec<_> =
+        shown.answer()["record"].as_array().unwrap().iter().map(|entry| &entry["change"]["kind"]).collect();
+    assert_eq!(kinds, ["opened", "bound", "amended", "noted", "closed", "reopened"]);
+    assert!(shown.answer()["record"][4]["by"].as_str().unwrap().ends_with("/operator/archivist"));
+
+    // The store says the same.
+    if let Some(registry) = registry {
+        assert_eq!(registry.stop(), Some(0));
+    }
+    stack.stop();
+    let store = stack.store().await;
+    for id in ids(&named).iter().chain([&bound]) {
+        for key in store.keys(&format!("v1/demo/recordings/{id}/0/"), None).await.unwrap().keys {
+            let version = oldest_version(&*store, &key).await.unwrap().unwrap().id;
+            let lock = store.lock(&key, &version).await.unwrap();
+            assert_eq!(lock, Lock { until: Some("2036-03-31T16:00:00Z".parse().unwrap()), hold: true }, "{key}");
+        }
+    }
+}
+
+async fn cases_from_a_file(kind: Kind) {
+    let (stack, _registry) = start(kind, &[]).await;
+    let text = "案号,当事人,案由,结案类别,结案日期\n（2026）1,甲诊所,无证行医,,\n2026-2,,,30y,2026/02/28\n\
+                2026-3,,,100y,2026-02-28\n";
+    let path = stack.dir.path().join("cases.csv");
+    fs::write(&path, encoding_rs::GBK.encode(text).0).unwrap();
+    let import = || Uploader::ask(&stack, OPERATOR, &["case", "import", path.to_str().unwrap(), "--bureau", "demo"]);
+    for _ in 0..2 {
+        let run = import();
+        assert_eq!(run.code, 3, "{}", run.stderr);
+        let results: Vec<_> = run.events.iter().map(|row| (row["line"].as_u64().unwrap(), &row["result"])).collect();
+        assert_eq!(results, [(2, &"done".into()), (3, &"done".into()), (4, &"refused".into())]);
+        assert!(run.events[2]["error"].as_str().unwrap().contains("REQUEST_INVALID"));
+    }
+    // What is better known in the other system by now is added.
+    fs::write(&path, "\u{feff}number,party\n(2026)1,乙诊所\n").unwrap();
+    assert_eq!(import().code, 0);
+    let cases = Uploader::ask(&stack, "demo", &["case", "list"]).events;
+    let told: Vec<_> =
+        cases.iter().map(|case| (case["number"].as_str().unwrap(), &case["party"], &case["status"])).collect();
+    let party = Value::from("乙诊所");
+    assert_eq!(
+        told,
+        [
+            ("(2026)1", &party, &"open".into()),
+            ("2026-2", &Value::Null, &"closed".into()),
+            ("2026-3", &Value::Null, &"open".into()),
+        ]
+    );
+    assert_eq!(cases[0]["entries"], 2);
+    let closed = Uploader::ask(&stack, "demo", &["case", "list", "--status", "closed"]);
+    assert_eq!(closed.answer()["kept_until"], "2056-02-28T16:00:00Z");
+}
+
+/// On the real S3 server, with periods short enough to be seen running out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_life_until_the_lock_runs_out() {
+    let short = [
+        ("archiver.retention.unlawful_period_for_tests", "PT4S"),
+        ("registry.unlawful_periods_for_tests", "true"),
+        ("registry.roll_when_under", "PT4S"),
+        ("registry.roll_to", "PT8S"),
+        ("registry.classes.10y", "PT8S"),
+        ("registry.classes.30y", "PT14S"),
+        ("registry.bureaus_close_cases", "true"),
+    ];
+    let (stack, _registry) = start(Kind::Distributed, &short).await;
+    let footage = Footage::new().random("a", 1000);
+    let run = Uploader::new(&stack).upload(footage.path(), &["--set", "case_number=1"]);
+    run.expect_stored(1);
+    let (store, raw) = (stack.store().await, connect(&stack.s3).await);
+    let key = format!("v1/demo/recordings/{}/0/original", ids(&run)[0]);
+    let version = oldest_version(&*store, &key).await.unwrap().unwrap().id;
+    let case = |arguments: &[&str]| Uploader::ask(&stack, "demo", &[&["case"], arguments, &["1"]].concat());
+    // A plain delete puts a marker before the object, the others are refused; the keeper takes the marker away again.
+    let resists = async |what: &str| {
+        raw.delete_object().bucket(&stack.s3.bucket).key(&key).send().await.unwrap();
+        for bypass in [false, true] {
+            let refused = store.delete_version(&key, &version, bypass).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Locked, "{what}");
+        }
+        assert_eq!(oldest_version(&*store, &key).await.unwrap().unwrap().id, version, "{what}");
+        store.lock(&key, &version).await.unwrap()
+    };
+    let until = async |what: &str, holds: &dyn Fn(Lock) -> bool| {
+        for _ in 0..600 {
+            let lock = store.lock(&key, &version).await.unwrap();
+            if holds(lock) {
+                return lock;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("waited for: {what}");
+    };
+
+    let floor = resists("stored").await;
+    assert!(floor.hold);
+    case(&["open"]).answer();
+    // Long open: rolled forward again and again, so that the floor has passed and the lock has not.
+    until("rolled forward", &|_| Some(Timestamp::now()) > floor.until).await;
+    let rolled = resists("open").await;
+    assert!(rolled.hold && rolled.until > floor.until, "{rolled:?}");
+
+    case(&["close", "--class", "10y"]).answer();
+    let closed = until("hold off", &|lock| !lock.hold).await;
+    assert!(closed.until >= rolled.until, "{closed:?}");
+    resists("closed").await;
+    case(&["reopen", "--reason", "申诉"]).answer();
+    assert!(resists("reopened").await.hold);
+    until("the first date has passed", &|_| Some(Timestamp::now()) > closed.until).await;
+    assert!(resists("reopened for long").await.hold);
+
+    let closing = Timestamp::now();
+    case(&["close", "--class", "30y"]).answer();
+    let closed = until("hold off", &|lock| !lock.hold).await;
+    assert!(closed.until.unwrap().duration_since(closing).as_secs() >= 13, "{closed:?}");
+    resists("closed again").await;
+    // Nothing is deleted by itself; but now it could be.
+    until("it has run out", &|lock| lock.until < Some(Timestamp::now())).await;
+    store.delete_version(&key, &version, false).await.unwrap();
+}

@@ -1,0 +1,14 @@
+//! What stands in front of every gRPC service: TLS with client certificates on our own acceptor, who is calling, refusals with
+//! stable reasons, health and reflection.
+
+mod caller;
+mod door;
+mod refusal;
+mod tls;
+
+pub mod health;
+
+pub use caller::{Caller, Peer};
+pub use door::{Connection, Door, accept};
+pub use refusal::Refusal;
+pub use tls::TlsConfig;

@@ -1,0 +1,122 @@
+//! `RegistryService`.
+
+mod cases;
+mod recordings;
+mod show;
+
+use caselock_domain::{
+    case::{CaseError, CaseNumber},
+    id::BureauId,
+    reason::Reason,
+    time::Clock,
+};
+use caselock_front::{Caller, Refusal};
+use caselock_proto::v1::{
+    AddCaseNoteRequest, AddCaseNoteResponse, AmendCaseRequest, AmendCaseResponse, BindRecordingsRequest,
+    BindRecordingsResponse, CaseName, CloseCaseRequest, CloseCaseResponse, FindRecordingsRequest,
+    FindRecordingsResponse, GetCaseRequest, GetCaseResponse, ListCasesRequest, ListCasesResponse, OpenCaseRequest,
+    OpenCaseResponse, ReopenCaseRequest, ReopenCaseResponse, registry_service_server::RegistryService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{Cases, Following, Keeper, Periods, RegistryError};
+
+/// What every call works with.
+pub struct Api {
+    pub cases: Cases,
+    pub following: Following,
+    pub keeper: Keeper,
+    pub periods: Periods,
+    pub clock: Clock,
+    /// Whether bureaus may close their cases themselves.
+    pub bureaus_close_cases: bool,
+}
+
+/// Texts of requests: fields and what they may be.
+const MAX_PAGE: u32 = 1_000;
+const DEFAULT_PAGE: u32 = 100;
+
+/// The bureau that a caller means, who may be an operator.
+fn bureau(caller: &Caller, named: &str, field: &str) -> Result<BureauId, Refusal> {
+    let wanted = "your own bureau, or nothing; an operator names a bureau";
+    match (&caller.bureau, named) {
+        (Some(own), "") => Ok(own.clone()),
+        (Some(own), named) if own.as_str() == named => Ok(own.clone()),
+        (_, named) if caller.is_operator => {
+            named.parse().map_err(|_| Refusal::field(Reason::RequestInvalid, field, wanted))
+        }
+        _ => Err(Refusal::field(Reason::RequestInvalid, field, wanted)),
+    }
+}
+
+/// The case that a caller names.
+fn named(caller: &Caller, name: Option<CaseName>) -> Result<(BureauId, CaseNumber), Refusal> {
+    let name = name.unwrap_or_default();
+    let bureau = bureau(caller, &name.bureau, "case.bureau")?;
+    let number = CaseNumber::try_from(name.number)
+        .map_err(|error| Refusal::field(Reason::RequestInvalid, "case.number", error.expected))?;
+    Ok((bureau, number))
+}
+
+fn page_size(asked: u32) -> Result<u32, Refusal> {
+    match asked {
+        0 => Ok(DEFAULT_PAGE),
+        1..=MAX_PAGE => Ok(asked),
+        _ => Err(Refusal::field(Reason::RequestInvalid, "page_size", "at most 1000")),
+    }
+}
+
+/// Errors as callers are told of them.
+fn refusal(error: RegistryError) -> Refusal {
+    match error {
+        RegistryError::Case(CaseError::Opening) => {
+            Refusal::new(Reason::CaseNotFound, "no such case of this bureau: open it first")
+        }
+        RegistryError::Case(CaseError::Closed) => {
+            Refusal::new(Reason::CaseClosed, "the case is closed, as another class or on another day: reopen it first")
+        }
+        RegistryError::Case(CaseError::Open) => Refusal::new(Reason::CaseNotClosed, "the case is open"),
+        RegistryError::Unsettled => Refusal::new(
+            Reason::LockUnsettled,
+            "it is held, but an earlier order to lift the hold may still be on its way: ask again in a minute",
+        ),
+        error => {
+            tracing::error!(%error, "a request to the registry failed");
+            Refusal::new(
+                Reason::RegistryUnavailable,
+                "the registry can't do it now; nothing was changed that a repetition would not mend",
+            )
+        }
+    }
+}
+
+/// The service on the wire.
+pub struct ApiServer(pub std::sync::Arc<Api>);
+
+macro_rules! calls {
+    ($($name:ident: $request:ident -> $response:ident;)+) => {
+        #[tonic::async_trait]
+        impl RegistryService for ApiServer {
+            $(async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                let caller = Caller::of(&request)?;
+                // On a task of its own: a caller who goes away stops nothing halfway.
+                let (api, request) = (self.0.clone(), request.into_inner());
+                let answered = tokio::spawn(async move { api.$name(&caller, request).await }).await;
+                let answer = answered.map_err(|_| Status::internal("the call ended unexpectedly"))??;
+                Ok(Response::new(answer))
+            })+
+        }
+    };
+}
+
+calls! {
+    open_case: OpenCaseRequest -> OpenCaseResponse;
+    amend_case: AmendCaseRequest -> AmendCaseResponse;
+    bind_recordings: BindRecordingsRequest -> BindRecordingsResponse;
+    close_case: CloseCaseRequest -> CloseCaseResponse;
+    reopen_case: ReopenCaseRequest -> ReopenCaseResponse;
+    add_case_note: AddCaseNoteRequest -> AddCaseNoteResponse;
+    get_case: GetCaseRequest -> GetCaseResponse;
+    list_cases: ListCasesRequest -> ListCasesResponse;
+    find_recordings: FindRecordingsRequest -> FindRecordingsResponse;
+}

@@ -1,0 +1,69 @@
+//! Calls about recordings.
+
+use caselock_domain::{
+    case::CaseNumber,
+    id::RecordingId,
+    reason::Reason,
+    time::{ProtoTimestamp, from_proto},
+};
+use caselock_front::{Caller, Refusal};
+use caselock_proto::v1 as proto;
+
+use super::{Api, bureau, page_size, refusal, show};
+use crate::{Wanted, find};
+
+impl Api {
+    pub async fn find_recordings(
+        &self,
+        caller: &Caller,
+        asked: proto::FindRecordingsRequest,
+    ) -> Result<proto::FindRecordingsResponse, Refusal> {
+        let bureau = bureau(caller, &asked.bureau, "bureau")?;
+        let invalid = |field: &str, expected: &str| Refusal::field(Reason::RequestInvalid, field, expected);
+        let number = match asked.case_number.as_str() {
+            "" => String::new(),
+            _ => CaseNumber::try_from(asked.case_number).map_err(|e| invalid("case_number", e.expected))?.into(),
+        };
+        // Those that fewest recordings share come first.
+        let facets = [
+            ("case", number),
+            ("party", asked.party),
+            ("device", asked.device_id),
+            ("officer", asked.officer),
+            ("cause", asked.cause),
+            ("unit", asked.unit),
+        ];
+        let id = match asked.recording_id.as_str() {
+            "" => None,
+            id => Some(id.parse::<RecordingId>().map_err(|_| invalid("recording_id", "a recording's id"))?.to_string()),
+        };
+        let after = match asked.page_token.split_once('.') {
+            None if asked.page_token.is_empty() => None,
+            Some((at, id)) if at.parse::<i64>().is_ok() => Some((at.parse().unwrap_or_default(), id.to_owned())),
+            _ => return Err(invalid("page_token", "the next_page_token of the page before")),
+        };
+        let limit = page_size(asked.page_size)?;
+        let wanted = Wanted {
+            facets: facets.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
+            used_from: moment("used_from", asked.used_from)?,
+            used_before: moment("used_before", asked.used_before)?,
+            id,
+            after,
+            limit,
+        };
+        let found = find(&self.cases.db, &bureau, &wanted).await.map_err(refusal)?;
+        let next = found.last().filter(|_| found.len() == limit as usize);
+        let next_page_token =
+            next.map(|last| format!("{}.{}", last.recording.used_at, last.recording.id)).unwrap_or_default();
+        let recordings = found.into_iter().map(show::recording).collect::<Result<_, _>>().map_err(refusal)?;
+        Ok(proto::FindRecordingsResponse { recordings, next_page_token })
+    }
+}
+
+/// The first whole second that is not before a moment: times are kept in whole seconds.
+fn moment(field: &str, at: Option<ProtoTimestamp>) -> Result<Option<i64>, Refusal> {
+    let Some(at) = at else { return Ok(None) };
+    let at = from_proto(&at).ok_or_else(|| Refusal::field(Reason::RequestInvalid, field, "a time"))?;
+    let nanos = at.as_nanosecond();
+    Ok(Some(nanos.div_euclid(1_000_000_000) as i64 + i64::from(nanos.rem_euclid(1_000_000_000) > 0)))
+}

@@ -1,0 +1,101 @@
+//! `caselock find`.
+
+use caselock_domain::digest::Blake3;
+use caselock_proto::v1::{FindRecordingsRequest, FoundRecording};
+use serde_json::Value;
+
+use crate::{
+    STORED, args,
+    fields::moment,
+    registry::{answer, client, time, word},
+    table::{Column, brief, full, print},
+    usage,
+};
+
+/// Asked for at once.
+const PAGE: u32 = 500;
+
+const COLUMNS: [Column; 19] = [
+    full("bureau"),
+    brief("recording_id"),
+    brief("original_name"),
+    brief("used_at"),
+    brief("unit"),
+    brief("officers"),
+    brief("device_id"),
+    full("party"),
+    full("cause"),
+    brief("cases"),
+    full("size"),
+    full("blake3"),
+    full("stored_at"),
+    brief("locked_until"),
+    brief("legal_hold"),
+    brief("kept_because"),
+    full("kept_for_case"),
+    full("settled"),
+    full("object_key"),
+];
+
+pub async fn run(asked: args::Find) -> anyhow::Result<u8> {
+    let at = |name: &str, text: Option<String>| {
+        let moment = text.map(|text| moment(name, &text)).transpose();
+        moment.map_err(|error| usage(anyhow::Error::msg(error)))
+    };
+    let mut request = FindRecordingsRequest {
+        bureau: asked.registry.bureau.clone(),
+        unit: asked.unit,
+        device_id: asked.device_id,
+        officer: asked.officer,
+        used_from: at("--used-from", asked.used_from)?,
+        used_before: at("--used-before", asked.used_before)?,
+        party: asked.party,
+        cause: asked.cause,
+        case_number: asked.case_number,
+        recording_id: asked.recording,
+        page_size: 0,
+        page_token: String::new(),
+    };
+    let mut client = client(&asked.registry)?;
+    let (mut rows, mut left) = (Vec::new(), asked.limit);
+    while left > 0 {
+        request.page_size = left.min(PAGE);
+        let page = answer(client.find_recordings(request.clone()).await)?;
+        left -= (page.recordings.len() as u32).min(left);
+        rows.extend(page.recordings.into_iter().map(row));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    print(&COLUMNS, rows, asked.registry.json)?;
+    Ok(STORED)
+}
+
+fn row(found: FoundRecording) -> Vec<Value> {
+    let text = |text: String| if text.is_empty() { Value::Null } else { text.into() };
+    let kept_because = word(found.kept_because().as_str_name(), "KEPT_BECAUSE_");
+    let metadata = found.metadata.unwrap_or_default();
+    let blake3 = <[u8; 32]>::try_from(&found.blake3[..]).map(|digest| Blake3(digest).to_hex());
+    vec![
+        found.bureau.into(),
+        found.recording_id.into(),
+        metadata.original_name.into(),
+        time(found.used_at),
+        metadata.unit.into(),
+        metadata.officers.into(),
+        text(metadata.device_id),
+        text(metadata.party),
+        text(metadata.cause),
+        found.cases.into(),
+        found.size.into(),
+        blake3.map_or(Value::Null, Into::into),
+        time(found.stored_at),
+        time(found.locked_until),
+        found.legal_hold.into(),
+        kept_because,
+        text(found.kept_for_case),
+        found.settled.into(),
+        found.object_key.into(),
+    ]
+}

@@ -1,0 +1,138 @@
+//! `caselock case import`: cases as another system has them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use caselock_client::UploadError;
+use caselock_domain::reason::Reason;
+use caselock_proto::v1::{
+    AmendCaseRequest, CloseCaseRequest, OpenCaseRequest, registry_service_client::RegistryServiceClient,
+};
+use serde_json::Value;
+use tonic::transport::Channel;
+
+use crate::{
+    HELD, RETRY, STORED, args,
+    fields::yes_or_no,
+    manifest::decode,
+    phrases::shown,
+    registry::{answer, case_name, client},
+    table::{brief, print},
+    usage,
+};
+
+/// Columns, and what they may be called.
+const NAMES: [(&str, &str); 6] = [
+    ("number", "案号"),
+    ("party", "当事人"),
+    ("cause", "案由"),
+    ("full_recording_required", "全程记录"),
+    ("class", "结案类别"),
+    ("closed_on", "结案日期"),
+];
+
+type Row = BTreeMap<&'static str, String>;
+
+/// Brings every row to the registry. A row that is refused stops no other. Running it again changes nothing more.
+pub async fn run(asked: &args::ImportCases) -> anyhow::Result<u8> {
+    let bytes = std::fs::read(&asked.file).with_context(|| format!("read {}", asked.file.display())).map_err(usage)?;
+    let rows = decode(&bytes).and_then(|text| read(&text));
+    let rows = rows.with_context(|| format!("read {}", asked.file.display())).map_err(usage)?;
+    let mut client = client(&asked.registry)?;
+    let (mut told, mut code) = (Vec::new(), STORED);
+    for (line, row) in rows {
+        let brought = bring(&mut client, asked, &row).await;
+        let (result, error) = match brought {
+            Ok(()) => ("done", Value::Null),
+            Err(error) => {
+                // What needs a person goes before what passes.
+                code = if error.is_retryable() && code != HELD { RETRY } else { HELD };
+                let text = if asked.registry.json { error.to_string() } else { shown(&error.into()) };
+                ("refused", text.into())
+            }
+        };
+        told.push(vec![line.into(), row.get("number").cloned().unwrap_or_default().into(), result.into(), error]);
+    }
+    print(&[brief("line"), brief("number"), brief("result"), brief("error")], told, asked.registry.json)?;
+    Ok(code)
+}
+
+async fn bring(
+    client: &mut RegistryServiceClient<Channel>,
+    asked: &args::ImportCases,
+    row: &Row,
+) -> Result<(), UploadError> {
+    let text = |name: &str| row.get(name).cloned().unwrap_or_default();
+    let case = case_name(&asked.registry, &text("number"));
+    let full_recording_required = row.get("full_recording_required").map(|text| text == "yes");
+    let open = OpenCaseRequest {
+        case: case.clone(),
+        party: text("party"),
+        cause: text("cause"),
+        full_recording_required: full_recording_required.unwrap_or_default(),
+    };
+    match answer(client.open_case(open).await) {
+        Err(error) if error.is(Reason::CaseConflict) => {
+            let (party, cause) = (row.get("party").cloned(), row.get("cause").cloned());
+            let amend = AmendCaseRequest { case: case.clone(), party, cause, full_recording_required };
+            answer(client.amend_case(amend).await)?;
+        }
+        opened => drop(opened?),
+    }
+    if row.contains_key("class") {
+        let close = CloseCaseRequest { case, class: text("class"), closed_on: text("closed_on") };
+        answer(client.close_case(close).await)?;
+    }
+    Ok(())
+}
+
+/// Lines with what their cells say; an empty cell says nothing.
+fn read(text: &str) -> anyhow::Result<Vec<(u64, Row)>> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let known = |header: &str| NAMES.iter().find(|(name, chinese)| [*name, *chinese].contains(&header)).map(|n| n.0);
+    let mut columns = Vec::new();
+    for header in reader.headers()? {
+        columns.push(known(header).with_context(|| format!("unknown column {header:?}"))?);
+    }
+    if !columns.contains(&"number") {
+        bail!("there is no column number (案号)");
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let cells = columns.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
+        let mut row: Row = cells.map(|(name, cell)| (*name, cell.to_owned())).collect();
+        if let Some(full) = row.get_mut("full_recording_required") {
+            let is_yes = yes_or_no("full_recording_required", full).map_err(|e| anyhow::anyhow!("line {line}: {e}"))?;
+            *full = if is_yes { "yes" } else { "no" }.to_owned();
+        }
+        if let Some(day) = row.get_mut("closed_on") {
+            *day = day.replace('/', "-");
+        }
+        rows.push((line, row));
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_as_bureaus_have_them() {
+        let rows = read("案号,案由,全程记录,结案日期\n（2026）1,无证行医,是,2026/03/31\n2, ,否,\n").unwrap();
+        let (line, first) = &rows[0];
+        assert_eq!((*line, first["number"].as_str(), first["cause"].as_str()), (2, "（2026）1", "无证行医"));
+        assert_eq!((first["full_recording_required"].as_str(), first["closed_on"].as_str()), ("yes", "2026-03-31"));
+        assert!(!rows[1].1.contains_key("cause") && rows[1].1["full_recording_required"] == "no");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let error = |text: &str| format!("{:#}", read(text).unwrap_err());
+        assert!(error("number,colour\n1,red\n").contains("colour"));
+        assert!(error("party\nx\n").contains("number (案号)"));
+        assert!(error("number,全程记录\n1,maybe\n").contains("line 2"));
+    }
+}
