@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Cases, Following, RegistryError,
     locks::{Subject, words},
+    objects::{self, Object},
     turns::Turns,
 };
 
@@ -49,13 +50,6 @@ pub struct Keeper {
     turns: Turns,
     pace: Arc<Mutex<Interval>>,
     wake: Arc<Notify>,
-}
-
-/// An object of a subject.
-struct Object {
-    key: String,
-    version: String,
-    lock: Lock,
 }
 
 /// How a subject stands to the rule, now that dates and holds were set that were missing.
@@ -254,7 +248,13 @@ impl Keeper {
     /// Sets dates and holds that are less than the rule says, and takes delete markers away that hide an object.
     async fn bring(&self, subject: &Subject) -> Result<Found, RegistryError> {
         let store = self.store();
-        let mut objects = self.objects(&subject.prefix).await?;
+        let mut objects = objects::below(store, &subject.prefix).await?;
+        for object in &objects {
+            for marker in &object.markers {
+                tracing::error!(key = object.key, "a delete marker hides an object; it is taken away");
+                store.delete_version(&object.key, marker, false).await?;
+            }
+        }
         let now = self.now();
         let set = objects.iter().map(|object| object.lock.until).min().flatten().unwrap_or(Timestamp::MIN);
         let keeping = keeping(now, subject.floor, set, &subject.bonds, &self.rolling)?;
@@ -267,29 +267,6 @@ impl Keeper {
             }
         }
         Ok(Found { keeping, objects })
-    }
-
-    /// Everything below a prefix: the oldest version of each key with data.
-    async fn objects(&self, prefix: &str) -> Result<Vec<Object>, RegistryError> {
-        let (store, mut objects, mut after) = (self.store(), Vec::new(), None);
-        loop {
-            let page = store.keys(prefix, after.as_deref()).await?;
-            for key in &page.keys {
-                let versions = store.versions(key).await?;
-                for marker in versions.iter().filter(|version| version.is_delete_marker) {
-                    tracing::error!(key, "a delete marker hides an object; it is taken away");
-                    store.delete_version(key, &marker.id, false).await?;
-                }
-                if let Some(object) = versions.into_iter().find(|version| !version.is_delete_marker) {
-                    let lock = store.lock(key, &object.id).await?;
-                    objects.push(Object { key: key.clone(), version: object.id, lock });
-                }
-            }
-            match page.keys.into_iter().next_back().filter(|_| page.more) {
-                Some(last) => after = Some(last),
-                None => return Ok(objects),
-            }
-        }
     }
 
     /// Notes what was read back, unless the subject changed meanwhile.

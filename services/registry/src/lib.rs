@@ -4,6 +4,7 @@
 //! documents in the store, from which alone it can be rebuilt.
 
 mod api;
+mod audit;
 mod cases;
 mod config;
 mod db;
@@ -14,11 +15,13 @@ mod find;
 mod follow;
 mod keeper;
 mod locks;
+mod objects;
 mod rebuild;
 mod recording;
 mod service;
 mod turns;
 
+pub use audit::{Finding, Kind, Line, Rule, Summary, audit};
 pub use cases::Cases;
 pub use config::{Periods, RegistryConfig};
 pub use db::Db;

@@ -3,32 +3,21 @@
 
 mod common;
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
-    case::{CaseChange, CaseNumber, Kept, PeriodStart},
-    id::{BureauId, RecordingId},
-    manifest::Manifest,
-    object_key,
-    retention::{end_of, rule::Rolling},
-    time::{Clock, Timestamp, day_of},
+    case::CaseChange, id::BureauId, manifest::Manifest, object_key, retention::end_of, time::Timestamp,
 };
-use caselock_e2e::{Bench, Death, Faults, Lie, Unfaithful, random_file};
-use caselock_log::{Log, Record, Topic};
+use caselock_e2e::{Bench, Death, Faults, Lie, Unfaithful};
+use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingStored;
-use caselock_registry::{Cases, Db, Following, Keeper, RegistryError};
-use caselock_store::{ErrorKind, Lock, NewObject, Store, create, fs::FsStore, oldest_version, read_document};
-use common::{Fresh, Kind};
-use jiff::{Span, ToSpan};
-use tempfile::TempDir;
+use caselock_registry::{Db, RegistryError};
+use caselock_store::{Lock, NewObject, Store, create, oldest_version, read_document};
+use common::{
+    Kind,
+    world::{BY, NUMBER, World, closed, demo, number, opened, uploaded},
+};
+use jiff::ToSpan;
 
 on_both_databases!(
     a_whole_life,
@@ -38,156 +27,6 @@ on_both_databases!(
     nothing_is_lifted_on_a_view_that_may_be_behind,
     a_case_opened_later_takes_what_was_named_for_it,
 );
-
-const BY: &str = "spiffe://caselock.test/bureau/demo";
-const NUMBER: &str = "2026-1";
-
-/// A clock that is set.
-#[derive(Clone)]
-struct Dial(Arc<AtomicI64>);
-
-impl Dial {
-    fn now() -> Self {
-        Self(Arc::new(AtomicI64::new(Timestamp::now().as_second())))
-    }
-
-    fn at(&self) -> Timestamp {
-        Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
-    }
-
-    fn forward(&self, span: Span) {
-        let at = end_of(self.at(), &span).unwrap();
-        self.0.store(at.as_second(), Ordering::SeqCst);
-    }
-
-    fn clock(&self) -> Clock {
-        let dial = self.clone();
-        Arc::new(move || dial.at())
-    }
-}
-
-/// A stored recording, and a registry that knows it.
-struct World {
-    store: Arc<dyn Store>,
-    log: Arc<dyn Log>,
-    fresh: Fresh,
-    dial: Dial,
-    id: RecordingId,
-    _bench: Arc<Bench>,
-    _dir: TempDir,
-}
-
-/// A recording that was uploaded for the case [`NUMBER`].
-async fn uploaded(bench: &Bench, key: &str) -> RecordingId {
-    let archiver = bench.archiver(None);
-    let path = bench.dir.path().join(key);
-    random_file(&path, 3000);
-    bench.upload(&bench.client, &path, key).await.unwrap();
-    let id = RecordingId::derive(&demo(), &key.parse().unwrap());
-    bench.wait_for("the end", id, |facts| facts.now().unwrap().finished_work().is_empty()).await;
-    drop(archiver);
-    id
-}
-
-impl World {
-    async fn new(kind: Kind) -> Self {
-        let bench = Bench::embedded().await;
-        let id = uploaded(&bench, "a").await;
-        Self::copy(kind, &Arc::new(bench), id).await
-    }
-
-    /// With a copy of the bench's store, whose clock is set.
-    async fn copy(kind: Kind, bench: &Arc<Bench>, id: RecordingId) -> Self {
-        let (dial, dir) = (Dial::now(), TempDir::new().unwrap());
-        copy(&bench.dir.path().join("store"), dir.path());
-        let store = FsStore::open(dir.path().to_owned(), dial.clock()).unwrap();
-        let fresh = kind.fresh().await;
-        let world = Self { store, log: bench.log.clone(), fresh, dial, id, _bench: bench.clone(), _dir: dir };
-        world.following(&world.store).catch_up().await.unwrap();
-        world
-    }
-
-    fn following(&self, store: &Arc<dyn Store>) -> Following {
-        Following { db: self.fresh.db.clone(), log: self.log.clone(), store: store.clone() }
-    }
-
-    fn cases(&self) -> Cases {
-        self.cases_on(&self.store)
-    }
-
-    fn cases_on(&self, store: &Arc<dyn Store>) -> Cases {
-        Cases::new(self.fresh.db.clone(), store.clone(), self.dial.clock(), 6.months())
-    }
-
-    fn keeper(&self) -> Keeper {
-        self.keeper_on(&self.store)
-    }
-
-    fn keeper_on(&self, store: &Arc<dyn Store>) -> Keeper {
-        Keeper::new(self.cases_on(store), Arc::new(self.following(store)), Rolling::default(), 1_000_000)
-    }
-
-    async fn append(&self, change: CaseChange) {
-        self.cases().append(&demo(), &number(NUMBER), BY, change).await.unwrap();
-    }
-
-    async fn reopen(&self) {
-        self.append(CaseChange::Reopened { reason: "申诉".into() }).await;
-    }
-
-    /// What protects the recording least of all that lies beside it, checked by deleting it.
-    async fn lock(&self) -> Lock {
-        let mut least: Option<Lock> = None;
-        for key in self.store.keys(&object_key::prefix(&demo(), self.id, 0), None).await.unwrap().keys {
-            let version = oldest_version(&*self.store, &key).await.unwrap().unwrap().id;
-            let lock = self.store.lock(&key, &version).await.unwrap();
-            if lock.hold || lock.until > Some(self.dial.at()) {
-                for bypass in [false, true] {
-                    let refused = self.store.delete_version(&key, &version, bypass).await.unwrap_err();
-                    assert_eq!(refused.kind, ErrorKind::Locked, "{key} {lock:?}");
-                }
-            }
-            least = Some(
-                least.map_or(lock, |least| Lock { until: least.until.min(lock.until), hold: least.hold && lock.hold }),
-            );
-        }
-        least.unwrap()
-    }
-
-    async fn hold(&self) -> bool {
-        self.lock().await.hold
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir_all(&to).unwrap();
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
-fn demo() -> BureauId {
-    "demo".parse().unwrap()
-}
-
-fn number(text: &str) -> CaseNumber {
-    text.to_owned().try_into().unwrap()
-}
-
-fn opened() -> CaseChange {
-    CaseChange::Opened { party: None, cause: None, full_recording_required: false }
-}
-
-fn closed(now: Timestamp, years: Option<i64>) -> CaseChange {
-    let period = years.map(|years| years.years());
-    let kept = Kept::after(day_of(now), PeriodStart::ClosingDay, period.as_ref(), now).unwrap();
-    CaseChange::Closed { class: "class".into(), on: day_of(now), kept, rule: "the class's period".into() }
-}
 
 fn in_years(from: Timestamp, years: i64) -> Option<Timestamp> {
     Some(end_of(from, &years.years()).unwrap())

@@ -59,7 +59,25 @@ pub fn case(bureau: &BureauId, case: CaseId) -> String {
 
 /// An entry of a case's record.
 pub fn case_entry(bureau: &BureauId, case: CaseId, seq: u64) -> String {
-    self::case(bureau, case) + &format!("{seq:020}.json")
+    entry_below(&self::case(bureau, case), seq)
+}
+
+/// An entry below what [`case`] says.
+pub fn entry_below(case: &str, seq: u64) -> String {
+    format!("{case}{seq:020}.json")
+}
+
+/// What the keys of whatever a key belongs to begin with, with the slash at the end: a generation of a recording, or a case.
+/// `None` where it is of neither form.
+pub fn owner(key: &str) -> Option<&str> {
+    let parts: Vec<_> = key.split('/').collect();
+    let depth = match parts[..] {
+        ["v1", _, "recordings", _, _, _, ..] => 5,
+        ["v1", _, "cases", _, _, ..] => 4,
+        _ => return None,
+    };
+    let length: usize = parts[..depth].iter().map(|part| part.len() + 1).sum();
+    Some(&key[..length])
 }
 
 /// Whether a key is that of a case's entry.

@@ -262,7 +262,14 @@ impl Store for S3Store {
             .retain_until_date(date(until))
             .build();
         let put = self.client.put_object_retention().bucket(&self.bucket).key(key).version_id(version);
-        put.retention(retention).send().await.map_err(|e| convert(key, Call::Lock, e))?;
+        let put = put.retention(retention);
+        let Err(error) = put.clone().send().await else { return Ok(()) };
+        let refused = convert(key, Call::Lock, error);
+        if refused.kind != ErrorKind::Locked {
+            return Err(refused);
+        }
+        // A GOVERNANCE lock becomes a COMPLIANCE lock only so. It does nothing to COMPLIANCE locks.
+        put.bypass_governance_retention(true).send().await.map_err(|_| refused)?;
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! Databases of a test's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod world;
+
 use caselock_e2e::{postgres_database, sqlite_database};
 use caselock_registry::Db;
 use sqlx::{AssertSqlSafe, Row};

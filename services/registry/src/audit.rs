@@ -1,0 +1,303 @@
+//! The audit: what the rule says beside what the store says, for every recording and every record of a case; and what lies in
+//! the bucket that nobody knows.
+
+use std::collections::BTreeSet;
+
+use caselock_domain::{
+    derived::Derived,
+    id::{BureauId, RecordingId},
+    manifest, object_key,
+    retention::rule::{Keeping, Rolling, keeping},
+    time::Timestamp,
+};
+use caselock_store::{Store, read_document};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use sqlx::Row;
+
+use crate::{
+    Cases, Recording, RegistryError,
+    locks::{Subject, words},
+    objects::{self, Object},
+};
+
+/// Subjects read from the database at once, and compared at once.
+const PAGE: i64 = 500;
+const AT_ONCE: usize = 8;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Kind {
+    /// Locked for less than the rule says, or not in COMPLIANCE mode; what is held while its case was closed just now aside.
+    UnderRetained,
+    /// The rule wants a hold, and there is none.
+    MissingHold,
+    /// A hold is on that the rule does not want, and nothing is about to take it off.
+    NeedlessHold,
+    /// Something that was stored is not there.
+    MissingObject,
+    /// A delete marker hides it.
+    Hidden,
+    /// A key has a further version, or its oldest one is not what was stored.
+    UnknownVersion,
+    /// Nothing that is known put it there.
+    UnknownObject,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What.
+    pub finding: Kind,
+    /// Of which key.
+    pub key: String,
+}
+
+/// What the audit says of a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// The recording's or the case's id; of what nobody knows, the key.
+    pub subject: String,
+    /// The bureau.
+    pub bureau: String,
+    /// What its keys begin with.
+    pub prefix: String,
+    /// What the rule says.
+    pub rule: Option<Rule>,
+    /// The least date of all that lies there.
+    pub locked_until: Option<Timestamp>,
+    /// Whether all that lies there is held.
+    pub legal_hold: bool,
+    /// What is wrong; empty where all is as it must be.
+    pub findings: Vec<Finding>,
+}
+
+/// What the rule says, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// The date.
+    pub until: Timestamp,
+    /// Whether there must be a hold.
+    pub legal_hold: bool,
+    /// `floor`, `open_case`, `closed_case` or `permanent_case`.
+    pub because: &'static str,
+    /// The case it follows from.
+    pub case: Option<String>,
+    /// The end of the least period, which the date is never before.
+    pub floor: Timestamp,
+}
+
+/// How many there were.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Recordings and records of cases.
+    pub subjects: u64,
+    /// Those with something wrong, and what nobody knows.
+    pub with_findings: u64,
+    /// Objects that are locked for less than the rule says: must be 0.
+    pub under_retained: u64,
+}
+
+/// Compares everything, one line at a time. What can be repaired is to be looked at next by whoever keeps the locks.
+pub async fn audit(cases: &Cases, rolling: &Rolling, mut tell: impl FnMut(&Line)) -> Result<Summary, RegistryError> {
+    let mut summary = Summary::default();
+    let mut after = String::new();
+    loop {
+        let rows = sqlx::query("SELECT subject FROM locks WHERE subject > $1 ORDER BY subject LIMIT $2");
+        let rows = rows.bind(&after).bind(PAGE).fetch_all(cases.db.pool()).await?;
+        let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        let Some(last) = ids.last().cloned() else { break };
+        let lines = stream::iter(ids).map(|id| line(cases, rolling, id)).buffered(AT_ONCE);
+        let lines: Vec<_> = lines.try_collect().await?;
+        for line in lines.into_iter().flatten() {
+            summary.subjects += 1;
+            if !line.findings.is_empty() {
+                let due = sqlx::query("UPDATE locks SET look_at = 0 WHERE subject = $1");
+                due.bind(&line.subject).execute(cases.db.pool()).await?;
+            }
+            count(&mut summary, &line);
+            tell(&line);
+        }
+        after = last;
+    }
+    unknown(cases, |line| {
+        count(&mut summary, line);
+        tell(line);
+    })
+    .await?;
+    Ok(summary)
+}
+
+fn count(summary: &mut Summary, line: &Line) {
+    summary.with_findings += u64::from(!line.findings.is_empty());
+    summary.under_retained +=
+        line.findings.iter().filter(|finding| finding.finding == Kind::UnderRetained).count() as u64;
+}
+
+async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Line>, RegistryError> {
+    let Some(subject) = Subject::load(&cases.db, &id).await? else { return Ok(None) };
+    let objects = objects::below(&*cases.store, &subject.prefix).await?;
+    let now = (cases.clock)();
+    let locked_until = objects.iter().map(|object| object.lock.until).min().flatten();
+    let wanted = keeping(now, subject.floor, locked_until.unwrap_or(Timestamp::MIN), &subject.bonds, rolling)?;
+    let is_settled = is_settled(cases, &id).await?;
+    let mut findings: Vec<_> = objects.iter().flat_map(|object| wrong(object, &wanted, now, is_settled)).collect();
+    findings.extend(content(cases, &subject, &objects).await?);
+    let (because, case) = words(&wanted.because);
+    Ok(Some(Line {
+        rule: Some(Rule {
+            until: wanted.until,
+            legal_hold: wanted.hold,
+            because,
+            case: case.map(str::to_owned),
+            floor: subject.floor,
+        }),
+        legal_hold: !objects.is_empty() && objects.iter().all(|object| object.lock.hold),
+        subject: id,
+        bureau: subject.bureau.to_string(),
+        prefix: subject.prefix,
+        locked_until,
+        findings,
+    }))
+}
+
+/// Whether the store was brought to what the rule says now: otherwise a hold may still be about to go.
+async fn is_settled(cases: &Cases, id: &str) -> Result<bool, RegistryError> {
+    let row = sqlx::query("SELECT 1 FROM locks WHERE subject = $1 AND kept_revision = revision");
+    Ok(row.bind(id).fetch_optional(cases.db.pool()).await?.is_some())
+}
+
+/// What is wrong with an object's protection.
+fn wrong(object: &Object, wanted: &Keeping, now: Timestamp, is_settled: bool) -> Vec<Finding> {
+    // What is held stays, until the date is set that is about to be.
+    let is_under_way = object.lock.hold && !is_settled;
+    let checks = [
+        // A date that has passed protects nothing any more, and can't be set.
+        (Kind::UnderRetained, wanted.until > now && object.lock.until < Some(wanted.until) && !is_under_way),
+        (Kind::MissingHold, wanted.hold && !object.lock.hold),
+        (Kind::NeedlessHold, !wanted.hold && object.lock.hold && is_settled),
+        (Kind::Hidden, !object.markers.is_empty()),
+        (Kind::UnknownVersion, !object.others.is_empty()),
+    ];
+    let wrong = checks.into_iter().filter(|(_, is_wrong)| *is_wrong);
+    wrong.map(|(finding, _)| Finding { finding, key: object.key.clone() }).collect()
+}
+
+/// What should lie there and does not, and the other way round.
+async fn content(cases: &Cases, subject: &Subject, objects: &[Object]) -> Result<Vec<Finding>, RegistryError> {
+    let there: BTreeSet<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+    let (expected, is_whole, version) = match subject.id.parse::<RecordingId>() {
+        Ok(id) => match Recording::find(&cases.db, &subject.bureau, id).await? {
+            Some(recording) => {
+                let (keys, is_whole) = keys_of(&*cases.store, &subject.bureau, id, &recording).await?;
+                (keys, is_whole, Some((recording.object_key, recording.version)))
+            }
+            None => entries(cases, subject).await?,
+        },
+        Err(_) => entries(cases, subject).await?,
+    };
+    let finding = |finding, key: &str| Finding { finding, key: key.to_owned() };
+    let mut findings = Vec::new();
+    let missing = expected.iter().filter(|key| !there.contains(key.as_str()));
+    findings.extend(missing.map(|key| finding(Kind::MissingObject, key)));
+    if is_whole {
+        let unknown = there.iter().filter(|key| !expected.contains(**key));
+        findings.extend(unknown.map(|key| finding(Kind::UnknownObject, key)));
+    }
+    if let Some((key, version)) = version
+        && objects.iter().any(|object| object.key == key && object.version != version)
+    {
+        findings.push(finding(Kind::UnknownVersion, &key));
+    }
+    Ok(findings)
+}
+
+/// Keys, whether there are no others, and the version of one of them.
+type Content = (BTreeSet<String>, bool, Option<(String, String)>);
+
+/// What must lie beside a recording, and whether that is all there may be: media may be at work.
+async fn keys_of(
+    store: &dyn Store,
+    bureau: &BureauId,
+    id: RecordingId,
+    recording: &Recording,
+) -> Result<(BTreeSet<String>, bool), RegistryError> {
+    let generation = recording.generation;
+    let mut keys = BTreeSet::from([recording.object_key.clone(), object_key::manifest(bureau, id, generation)]);
+    if recording.verification.is_some() {
+        keys.insert(object_key::verification(bureau, id, generation));
+    }
+    if recording.derivation.is_none() {
+        return Ok((keys, false));
+    }
+    let list = object_key::derived(bureau, id, generation);
+    let derived = read_document(store, &list, manifest::LIMIT).await?;
+    let derived = derived.and_then(|(_, bytes)| serde_json::from_slice::<Derived>(&bytes).ok());
+    let is_whole = recording.verification.is_some() && derived.is_some();
+    keys.extend(derived.into_iter().flat_map(|derived| derived.derivatives).map(|derivative| derivative.object_key));
+    keys.insert(list);
+    Ok((keys, is_whole))
+}
+
+/// The entries of a case. The last one may have been written just now.
+async fn entries(cases: &Cases, subject: &Subject) -> Result<Content, RegistryError> {
+    let rows = sqlx::query("SELECT seq FROM case_entries WHERE case_id = $1").bind(&subject.id);
+    let mut keys = BTreeSet::new();
+    for row in rows.fetch_all(cases.db.pool()).await? {
+        let seq: i64 = row.try_get(0)?;
+        keys.insert(object_key::entry_below(&subject.prefix, seq as u64));
+    }
+    let pending = sqlx::query("SELECT 1 FROM case_intents WHERE case_id = $1").bind(&subject.id);
+    let is_whole = pending.fetch_optional(cases.db.pool()).await?.is_none();
+    Ok((keys, is_whole, None))
+}
+
+/// Walks the whole bucket, and tells of what belongs to nothing that is known. What came during the walk may be known by its
+/// end.
+async fn unknown(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), RegistryError> {
+    let (mut after, mut last): (Option<String>, Option<(String, bool)>) = (None, None);
+    loop {
+        let page = cases.store.keys("v1/", after.as_deref()).await?;
+        for key in page.keys.iter().filter(|key| !key.starts_with("v1/probe/")) {
+            let owner = object_key::owner(key).unwrap_or(key);
+            if last.as_ref().is_none_or(|(known, _)| known != owner) {
+                last = Some((owner.to_owned(), is_known(cases, owner).await?));
+            }
+            if last.as_ref().is_some_and(|(_, is_known)| !is_known) {
+                let finding = Finding { finding: Kind::UnknownObject, key: key.clone() };
+                tell(&Line {
+                    subject: key.clone(),
+                    bureau: key.split('/').nth(1).unwrap_or_default().to_owned(),
+                    prefix: owner.to_owned(),
+                    rule: None,
+                    locked_until: None,
+                    legal_hold: false,
+                    findings: vec![finding],
+                });
+            }
+        }
+        match page.keys.into_iter().next_back().filter(|_| page.more) {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Whether the prefix is that of a generation or of a case that is known.
+async fn is_known(cases: &Cases, owner: &str) -> Result<bool, RegistryError> {
+    let parts: Vec<_> = owner.trim_end_matches('/').split('/').collect();
+    let found = match parts[..] {
+        ["v1", bureau, "recordings", id, generation] => {
+            let Ok(generation) = generation.parse::<i64>() else { return Ok(false) };
+            let known = sqlx::query("SELECT 1 FROM recordings WHERE id = $1 AND bureau = $2 AND generation = $3");
+            known.bind(id).bind(bureau).bind(generation).fetch_optional(cases.db.pool()).await?
+        }
+        ["v1", bureau, "cases", id] => {
+            let known = sqlx::query("SELECT 1 FROM cases WHERE id = $1 AND bureau = $2");
+            known.bind(id).bind(bureau).fetch_optional(cases.db.pool()).await?
+        }
+        _ => None,
+    };
+    Ok(found.is_some())
+}
