@@ -26,11 +26,12 @@ pub struct Driven {
     /// Parts whose facts are durable, but not in the view yet.
     pub stored: BTreeSet<(u32, u32)>,
     pub doomed: Option<(u32, &'static str)>,
-    /// How often its step failed for good since it last succeeded, while the store took other uploads.
+    /// How often a step or a part of it failed since a step last succeeded, while the store took other uploads.
     pub failures: u32,
 }
 
-/// After how many failures, one every half minute, a recording's segments give way to others'.
+/// After how many failures, one every half minute or, where trying again may help, every minute and a half, a recording's
+/// segments give way to others'.
 const GIVE_WAY: u32 = 10;
 
 /// Where a segment goes.

@@ -90,8 +90,14 @@ struct Round {
 }
 
 enum Done {
-    Part(RecordingId, Segment, Result<PartOutcome, WorkError>),
-    /// With whether a failure for good is the recording's own, and not the store's.
+    /// With whether a failure is the recording's own, and not the store's.
+    Part {
+        id: RecordingId,
+        segment: Segment,
+        result: Result<PartOutcome, WorkError>,
+        is_its_own: bool,
+    },
+    /// Likewise.
     Step {
         id: RecordingId,
         generation: u32,
@@ -300,7 +306,11 @@ impl Partition {
                     trace::continue_from(&span, segment.entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
                     let store = async move {
                         let result = worker.store_part(&segment, &key, segment_size, &multipart_id).await;
-                        Done::Part(id, segment, result)
+                        let is_its_own = match &result {
+                            Err(error) => error.may_be_its_own() && worker.store_takes_uploads().await,
+                            Ok(_) => false,
+                        };
+                        Done::Part { id, segment, result, is_its_own }
                     };
                     self.tasks.spawn(store.instrument(span));
                 }
@@ -338,8 +348,15 @@ impl Partition {
         let span = info_span!("step", recording = %id, generation, step = ?step);
         let run = async move {
             let result = worker.run(step, &job).await;
-            let is_for_good = result.as_ref().is_err_and(|error| !error.is_retryable());
-            let is_its_own = is_for_good && worker.store_takes_uploads().await;
+            // Giving up is tried once a plan: that it did not succeed at once says nothing yet.
+            let was_tried = !matches!(step, Step::Reset(_) | Step::Abandon(_));
+            let is_its_own = match &result {
+                Err(error) => {
+                    let may_be = error.may_be_its_own() && (was_tried || !error.is_retryable());
+                    may_be && worker.store_takes_uploads().await
+                }
+                Ok(_) => false,
+            };
             Done::Step { id, generation, result, is_its_own }
         };
         self.tasks.spawn(run.instrument(span));
@@ -347,7 +364,7 @@ impl Partition {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Part(id, segment, result) => self.part_done(id, segment, result),
+            Done::Part { id, segment, result, is_its_own } => self.part_done(id, segment, result, is_its_own),
             Done::Step { id, generation, result, is_its_own } => self.step_done(id, generation, result, is_its_own),
             Done::DeadLetter(offset) => self.head.finish(offset),
             Done::End(end) => {
@@ -367,7 +384,13 @@ impl Partition {
         }
     }
 
-    fn part_done(&mut self, id: RecordingId, segment: Segment, result: Result<PartOutcome, WorkError>) {
+    fn part_done(
+        &mut self,
+        id: RecordingId,
+        segment: Segment,
+        result: Result<PartOutcome, WorkError>,
+        is_its_own: bool,
+    ) {
         let Some(driven) = self.recordings.get_mut(&id) else { return };
         driven.uploading.remove(&segment.segment.index);
         match result {
@@ -384,6 +407,8 @@ impl Partition {
             }
             Err(error) => {
                 tracing::error!(%error, recording = %id, "a segment could not be stored; trying again later");
+                // Several that fail at once are one failure.
+                driven.failures += u32::from(is_its_own && !driven.rests());
                 driven.rests_until = Some(Instant::now() + REST);
                 driven.waiting.push(segment);
             }
@@ -463,7 +488,7 @@ impl Partition {
         let finish = async {
             while let Some(done) = self.tasks.join_next().await {
                 match done {
-                    Ok(Done::Part(_, segment, Ok(PartOutcome::Stored(_)))) => self.head.finish(segment.entry.offset),
+                    Ok(Done::Part { segment, result: Ok(PartOutcome::Stored(_)), .. }) => self.head.finish(segment.entry.offset),
                     Ok(Done::DeadLetter(offset)) => self.head.finish(offset),
                     Ok(Done::Committed(Ok(offset))) => self.committed = offset,
                     _ => {}

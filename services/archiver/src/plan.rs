@@ -247,6 +247,12 @@ mod tests {
         asked.expect(Step::Abandon("REQUESTED")).segment(0, 1).segment(1, 1).seal().expect(Step::Wait);
         let given_up = Case::opened().claim("m").with(0, Subject::Abandoned("X".into()), Fact::Abandoned(at(1)));
         given_up.expect(Step::AnnounceAbandoned);
+        // The seal and the abandonment crossed in the log, in either order: it is stored, or asked for again.
+        let abandon = |case: Case| case.with(0, Subject::Abandoned("X".into()), Fact::Abandoned(at(1)));
+        let held = || Case::opened().claim("m").part(0).part(1);
+        abandon(held().seal()).expect(Step::Complete);
+        abandon(held()).seal().expect(Step::Complete);
+        abandon(Case::opened()).seal().expect(Step::Reset("FOOTAGE_LOST"));
     }
 
     #[test]

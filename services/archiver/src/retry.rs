@@ -37,6 +37,19 @@ impl WorkError {
             WorkError::Receipt(_) | WorkError::Retention(_) | WorkError::Inconsistent(_) => false,
         }
     }
+
+    /// Whether it may concern this one recording only: not where the log is away, or what was written is not visible yet.
+    pub fn may_be_its_own(&self) -> bool {
+        !matches!(self, WorkError::Log(_) | WorkError::NotYet(_))
+    }
+}
+
+/// Repeats `work` for about a minute, unless it fails for good before.
+pub async fn for_a_while<T, F>(step: &'static str, work: impl FnMut() -> F) -> Result<T, WorkError>
+where
+    F: Future<Output = Result<T, WorkError>>,
+{
+    caselock_runtime::retry::for_a_while(step, WorkError::is_retryable, work).await
 }
 
 /// Repeats `work` until it succeeds or fails for good.

@@ -25,7 +25,7 @@ use caselock_store::{Store, fs::FsStore};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Faults, Kind, Stack, root};
+use crate::{Faults, Kind, Lie, Stack, Unfaithful, root};
 
 async fn start_archiver(
     log: Arc<dyn Log>,
@@ -87,6 +87,14 @@ impl Bench {
         let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
         let store = FsStore::open(dir.path().join("store"), system_clock()).unwrap();
         Self::on(log, store, dir).await
+    }
+
+    /// As [`Bench::embedded`], on a store that lies.
+    pub async fn embedded_lying(lie: Lie) -> Self {
+        let dir = TempDir::new().unwrap();
+        let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
+        let store = FsStore::open(dir.path().join("store"), system_clock()).unwrap();
+        Self::on(log, Unfaithful::on(store, lie), dir).await
     }
 
     /// On the real Kafka and a real S3 server.

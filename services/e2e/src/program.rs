@@ -36,7 +36,7 @@ impl Program {
     }
 
     pub fn wait_ready(&self) {
-        wait_until(&format!("ready ({})", self.log.display()), 60, || get(self.admin, "/readyz").starts_with("ready"));
+        wait_until(&format!("ready ({})", self.log.display()), 120, || get(self.admin, "/readyz").starts_with("ready"));
     }
 
     /// kill -9.

@@ -1,5 +1,5 @@
-//! A store that does not do what a store must: it says yes to a hold and forgets it, gives back other bytes than it got, takes
-//! no upload of footage, drops unfinished uploads too soon, or takes its time with lifting a hold.
+//! A store that does not do what a store must: it says yes to a hold or a date and forgets it, gives back other bytes than it
+//! got, takes no footage, drops unfinished uploads too soon, takes its time with lifting a hold, or fails a check of the probe.
 
 use std::sync::{
     Arc, Mutex,
@@ -21,10 +21,18 @@ use crate::faulty::is_probe;
 pub enum Lie {
     /// It says yes to a hold and forgets it.
     Holds,
+    /// It ignores the date that an object is created with; dates are set afterwards only (as Ceph does).
+    DatesAtCreation,
+    /// It ignores that date as well as those that are set afterwards, and says yes to them.
+    Dates,
+    /// It fails this check of the probe.
+    Check(&'static str),
     /// It gives back other bytes of originals.
     Bytes,
     /// It takes no upload of an original, for good; others it takes.
     Uploads,
+    /// It takes no part of an original, and each time says that it may do so later; others it takes.
+    Parts,
     /// It drops unfinished uploads after a day.
     Expiry,
     /// It does not answer who lifts a hold, and lifts it, before it is honest.
@@ -53,6 +61,19 @@ impl Unfaithful {
         self.forgotten.subscribe().wait_for(|forgotten| *forgotten >= count).await.unwrap();
     }
 
+    /// Whether the probe's check of this name, which uses `key`, is to fail.
+    fn fails(&self, check: &'static str, key: &str) -> bool {
+        is_probe(key) && self.lies(Lie::Check(check))
+    }
+
+    /// The object as it is really created.
+    fn created(&self, key: &str, new: &NewObject) -> NewObject {
+        let ignores_dates = self.fails("lock-read-back", key)
+            || (!is_probe(key) && (self.lies(Lie::DatesAtCreation) || self.lies(Lie::Dates)));
+        let lock_until = if ignores_dates { Timestamp::UNIX_EPOCH } else { new.lock_until };
+        NewObject { lock_until, ..new.clone() }
+    }
+
     fn lies(&self, about: Lie) -> bool {
         self.lie == about && self.lying.load(Ordering::SeqCst)
     }
@@ -78,10 +99,13 @@ impl Store for Unfaithful {
         if self.lies(Lie::Uploads) && key.ends_with("/original") {
             return Err(StoreError::new(ErrorKind::Invalid, key, "not this one"));
         }
-        self.inner.begin(key, new).await
+        self.inner.begin(key, &self.created(key, new)).await
     }
 
     async fn put_part(&self, key: &str, id: &str, number: u32, bytes: Bytes, crc: Crc64Nvme) -> Result<String> {
+        if self.lies(Lie::Parts) && key.ends_with("/original") {
+            return Err(StoreError::new(ErrorKind::Unavailable, key, "not now"));
+        }
         self.inner.put_part(key, id, number, bytes, crc).await
     }
 
@@ -94,7 +118,13 @@ impl Store for Unfaithful {
     }
 
     async fn put(&self, key: &str, new: &NewObject, bytes: Bytes, crc: Crc64Nvme) -> Result<String> {
-        self.inner.put(key, new, bytes, crc).await
+        let put = self.inner.put(key, &self.created(key, new), bytes, crc).await;
+        let taken = match &put {
+            Err(error) if error.kind == ErrorKind::AlreadyExists => self.fails("create-only", key),
+            Err(error) if error.kind == ErrorKind::ChecksumMismatch => self.fails("checksum", key),
+            _ => false,
+        };
+        if taken { Ok("made-up".into()) } else { put }
     }
 
     async fn versions(&self, key: &str) -> Result<Vec<Version>> {
@@ -127,10 +157,20 @@ impl Store for Unfaithful {
     }
 
     async fn set_retention(&self, key: &str, version: &str, until: Timestamp) -> Result<()> {
+        if self.fails("lock-read-back", key) || self.fails("shorten", key) {
+            return Ok(());
+        }
+        if self.lies(Lie::Dates) && !is_probe(key) {
+            self.forgotten.send_modify(|count| *count += 1);
+            return Ok(());
+        }
         self.inner.set_retention(key, version, until).await
     }
 
     async fn set_hold(&self, key: &str, version: &str, on: bool) -> Result<()> {
+        if self.fails("hold-read-back", key) {
+            return Ok(());
+        }
         if self.lies(Lie::Holds) && !is_probe(key) {
             self.forgotten.send_modify(|count| *count += 1);
             return Ok(());
@@ -148,6 +188,9 @@ impl Store for Unfaithful {
     }
 
     async fn delete_version(&self, key: &str, version: &str, bypass: bool) -> Result<()> {
+        if self.fails(if bypass { "bypass" } else { "delete" }, key) {
+            return Ok(());
+        }
         self.inner.delete_version(key, version, bypass).await
     }
 
@@ -159,6 +202,7 @@ impl Store for Unfaithful {
     }
 
     async fn now(&self) -> Result<Timestamp> {
-        self.inner.now().await
+        let now = self.inner.now().await?;
+        Ok(if self.lies(Lie::Check("clock")) { now + SignedDuration::from_secs(90) } else { now })
     }
 }

@@ -12,6 +12,8 @@ use crate::{Stack, binary};
 /// How a bureau calls the command.
 pub struct Uploader {
     arguments: Vec<String>,
+    /// The gateways it calls, parted by commas.
+    pub server: String,
     pub journal: PathBuf,
 }
 
@@ -53,7 +55,7 @@ impl Uploader {
             "site=大厅",
         ];
         arguments.extend(fields.iter().flat_map(|field| ["--set".to_owned(), (*field).to_owned()]));
-        Self { arguments, journal }
+        Self { arguments, server: server.to_owned(), journal }
     }
 
     /// Uploads, and returns what a person reads.

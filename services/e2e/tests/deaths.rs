@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use caselock_domain::{id::RecordingId, object_key, state::Phase};
-use caselock_e2e::{Bench, Death, Faults, id};
+use caselock_e2e::{Bench, Death, Faults, Lie, id};
 use caselock_store::oldest_version;
 
 const SEGMENT: u64 = 8 << 20;
@@ -43,11 +43,10 @@ async fn survives_death_at(bench: &Bench, change: i64, death: Death) -> bool {
     died
 }
 
-async fn survives_death_at_every_change(death: Death) {
-    let bench = Bench::embedded().await;
+async fn survives_death_at_every_change(bench: &Bench, death: Death) {
     let last = async {
         let mut change = 0;
-        while survives_death_at(&bench, change, death).await {
+        while survives_death_at(bench, change, death).await {
             change += 1;
         }
         change
@@ -58,12 +57,18 @@ async fn survives_death_at_every_change(death: Death) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn death_before_every_change() {
-    survives_death_at_every_change(Death::Before).await;
+    survives_death_at_every_change(&Bench::embedded().await, Death::Before).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn death_after_every_change() {
-    survives_death_at_every_change(Death::After).await;
+    survives_death_at_every_change(&Bench::embedded().await, Death::After).await;
+}
+
+/// On a store that ignores the date an object is created with: the lock's date is a change of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_every_change_where_dates_are_set_afterwards() {
+    survives_death_at_every_change(&Bench::embedded_lying(Lie::DatesAtCreation).await, Death::After).await;
 }
 
 /// The end order on the real Kafka and a real S3 server: every change from the last part's fact on.

@@ -1,7 +1,7 @@
 //! Two gateways on one Kafka: one recording through both at once, and two files under one key.
 #![allow(clippy::unwrap_used)]
 
-use caselock_e2e::{Footage, Kind, Program, Run, Stack, Uploader, free_port};
+use caselock_e2e::{Footage, Kind, Program, Run, Stack, Uploader, free_port, wait_until};
 
 const SEGMENT: u64 = 8 << 20;
 
@@ -34,6 +34,35 @@ async fn one_recording_through_both_is_one_object_with_one_receipt() {
     assert_eq!(receipts[0], receipts[1]);
     let key = format!("v1/demo/recordings/{}/0/original", receipts[0].0.as_str().unwrap());
     assert_eq!(stack.store().await.versions(&key).await.unwrap().len(), 1);
+    assert_eq!(second.stop(), Some(0));
+    stack.stop();
+}
+
+/// A gateway is told to stop in the midst of an upload: it lets the segments that were begun end, and ends with 0; the command
+/// goes on at the other one, and nothing is sent twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_told_to_stop_fails_no_upload() {
+    let (mut stack, second, uploaders) = two_gateways().await;
+    let footage = Footage::new().random("a", 8 * SEGMENT + 3).random("b", 5 * SEGMENT);
+    let total = 13 * SEGMENT + 3;
+    let other = uploaders[1].server.clone();
+    let uploader = Uploader::of(&stack, "demo", &format!("{},{other}", stack.server));
+    let accepted = |program: &Program| program.metric("caselock_gateway_accepted_bytes");
+    let mut child = uploader.start(footage.path(), &["--bwlimit", "10M"]);
+    wait_until("some segments", 60, || accepted(&stack.programs["gateway"]) >= 2 * SEGMENT);
+    let mut first = stack.programs.remove("gateway").unwrap();
+    first.signal("TERM");
+    let mut by_first = 0;
+    wait_until("its end", 60, || {
+        // The last that can be read of it: 0 once its admin port has gone.
+        by_first = accepted(&first).max(by_first);
+        first.ended().is_some()
+    });
+    assert_eq!(first.ended(), Some(0));
+    assert!(child.try_wait().unwrap().is_none(), "everything was stored before the gateway stopped");
+    Run::of(child).expect_stored(2);
+    let by_second = accepted(&second);
+    assert!(by_second > 0 && by_first + by_second <= total, "{by_first} + {by_second} bytes were accepted of {total}");
     assert_eq!(second.stop(), Some(0));
     stack.stop();
 }

@@ -1,9 +1,18 @@
 use std::net::SocketAddr;
 
 use anyhow::ensure;
-use caselock_domain::shape::LARGE_SEGMENT;
+use caselock_domain::shape::{LARGE_SEGMENT, MAX_CHUNK};
 use caselock_front::{Door, TlsConfig};
 use serde::{Deserialize, Serialize};
+
+/// The HTTP/2 window of a connection: what its peer may send beyond what was read.
+pub(crate) const CONNECTION_WINDOW: u32 = 2 << 20;
+/// The largest message the gateway takes: a chunk and its frame.
+pub(crate) const MESSAGE: usize = MAX_CHUNK + (64 << 10);
+/// A stream's message as it comes, and what follows it in the last frame read.
+const MESSAGE_IN_HAND: u64 = MESSAGE as u64 + FRAME as u64;
+/// The largest HTTP/2 frame.
+pub(crate) const FRAME: u32 = 128 << 10;
 
 /// The gateway's settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,9 +24,10 @@ pub struct GatewayConfig {
     pub tls: Option<TlsConfig>,
     /// Serves without TLS, every client being this bureau. Only on a loopback address; for trying things out.
     pub plaintext_bureau: Option<String>,
-    /// Bytes of segments in memory at once, over all streams.
+    /// Bytes that peers can make the gateway hold: the windows of `connections`, a message of each of `streams`, and, with
+    /// what remains, segments.
     pub memory_budget: u64,
-    /// The share of the memory budget one bureau may have, in percent.
+    /// The share of segments' memory, streams, connections and backlog one bureau may have, in percent.
     pub bureau_share_percent: u8,
     /// Bytes that may wait in the log for the archiver; beyond it segments are refused.
     pub backlog_cap: u64,
@@ -25,6 +35,8 @@ pub struct GatewayConfig {
     pub open_uploads_per_bureau: u64,
     /// Connections at once.
     pub connections: u32,
+    /// Streams of segments at once, over all connections.
+    pub streams: u32,
     /// Seconds after which a stream of segments is ended, so that the client opens the next, perhaps elsewhere.
     pub stream_life_seconds: u64,
     /// Seconds a stream may take for each MiB of a segment.
@@ -39,11 +51,12 @@ impl Default for GatewayConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7443)),
             tls: None,
             plaintext_bureau: None,
-            memory_budget: 256 << 20,
+            memory_budget: 768 << 20,
             bureau_share_percent: 60,
             backlog_cap: 64 << 30,
             open_uploads_per_bureau: 20_000,
-            connections: 1_000,
+            connections: 128,
+            streams: 192,
             stream_life_seconds: 300,
             chunk_timeout_seconds: 120,
             reflection: false,
@@ -54,8 +67,14 @@ impl Default for GatewayConfig {
 impl GatewayConfig {
     /// Checks that the values fit together, and that the certificates can be used.
     pub fn check(&self) -> anyhow::Result<()> {
-        let least = u64::from(LARGE_SEGMENT);
-        ensure!(self.memory_budget >= least, "gateway.memory_budget: expected at least {least}, one segment");
+        let least = self.set_aside() + u64::from(LARGE_SEGMENT);
+        ensure!(
+            self.memory_budget >= least,
+            "gateway.memory_budget: expected at least {least}: one segment beside what {} connections and {} streams may \
+             fill",
+            self.connections,
+            self.streams
+        );
         ensure!(
             (1..=100).contains(&self.bureau_share_percent),
             "gateway.bureau_share_percent: expected 1 to 100, not {}",
@@ -65,12 +84,19 @@ impl GatewayConfig {
             ("stream_life_seconds", self.stream_life_seconds),
             ("chunk_timeout_seconds", self.chunk_timeout_seconds),
             ("connections", self.connections.into()),
+            ("streams", self.streams.into()),
             ("open_uploads_per_bureau", self.open_uploads_per_bureau),
         ];
         for (name, value) in seconds {
             ensure!(value > 0, "gateway.{name}: expected at least 1");
         }
         self.door().map(drop)
+    }
+
+    /// Bytes of the budget that are not for segments: what peers may send before anything of it is admitted.
+    pub(crate) fn set_aside(&self) -> u64 {
+        let windows = u64::from(CONNECTION_WINDOW) * u64::from(self.connections);
+        windows + MESSAGE_IN_HAND * u64::from(self.streams)
     }
 
     /// How connections come in.

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use caselock_domain::{fact::Nonce, shape::MAX_CHUNK, time::Clock};
-use caselock_front::{accept, health as grpc_health};
+use caselock_domain::{fact::Nonce, time::Clock};
+use caselock_front::{Budget, accept, health as grpc_health};
 use caselock_log::{Log, Topic};
 use caselock_proto::v1::ingest_service_server::IngestServiceServer;
 use caselock_runtime::health::Health;
@@ -14,7 +14,7 @@ use tonic::transport::Server;
 
 use crate::{
     admission::Admission,
-    config::GatewayConfig,
+    config::{CONNECTION_WINDOW, FRAME, GatewayConfig, MESSAGE},
     ingest::{Ingest, IngestServer},
     metrics::GatewayMetrics,
     view::View,
@@ -22,9 +22,8 @@ use crate::{
 
 /// How long connections may take to end once the gateway drains: longer than any segment may take then.
 const DRAIN: Duration = Duration::from_secs(45);
-/// HTTP/2 windows. They are memory a peer can fill before the byte budget admits it, so they are small.
+/// The HTTP/2 window of a stream.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// What a gateway is built on.
 pub struct GatewayContext {
@@ -70,7 +69,11 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
     let view_stop = CancellationToken::new();
     let view = View::start(log.clone(), health.clone(), view_stop.clone());
     let ingest = Arc::new(Ingest {
-        admission: Admission::new(config.memory_budget, config.bureau_share_percent),
+        admission: Admission::new(
+            config.memory_budget.saturating_sub(config.set_aside()),
+            config.streams,
+            config.bureau_share_percent,
+        ),
         metrics: GatewayMetrics::new(),
         drain: stop.clone(),
         config: config.clone(),
@@ -81,17 +84,18 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
     });
     let (reporter, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(grpc_health::report::<IngestServiceServer<IngestServer>>(reporter, health, stop.clone()));
-    let service = IngestServiceServer::new(IngestServer(ingest)).max_decoding_message_size(MAX_CHUNK + (64 << 10));
+    let service = IngestServiceServer::new(IngestServer(ingest)).max_decoding_message_size(MESSAGE);
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(Some(MAX_CHUNK as u32 - 1))
+        .max_frame_size(Some(FRAME))
         .max_concurrent_streams(Some(256))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)
         .add_service(health_service)
         .add_optional_service(grpc_health::reflection(config.reflection)?);
-    let incoming = accept(listener, door, config.connections, stop.clone());
+    let room = Budget::new(config.connections, 1, config.bureau_share_percent);
+    let incoming = accept(listener, door, room, stop.clone());
     let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let task = tokio::spawn(async move {
         let _view = view_stop.drop_guard();

@@ -336,10 +336,54 @@ async fn a_stream_out_of_order_is_ended_with_a_reason() {
     assert!(door.held(&recording).await.is_empty());
 }
 
+/// Memory for so many bytes of segments.
+fn memory(bytes: u64) -> impl FnOnce(&mut GatewayConfig) {
+    move |c| {
+        (c.connections, c.streams) = (8, 8);
+        // 2 MiB of window a connection; a stream's message of at most 1 MiB + 64 KiB, and a frame of 128 KiB behind it.
+        c.memory_budget = bytes + 8 * ((2 << 20) + (1 << 20) + (64 << 10) + (128 << 10));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_leave_room_for_a_segment() {
+    let mut config = GatewayConfig { plaintext_bureau: Some("demo".into()), ..GatewayConfig::default() };
+    config.check().unwrap();
+    memory(16 << 20)(&mut config);
+    config.check().unwrap();
+    config.memory_budget -= 1;
+    assert!(config.check().unwrap_err().to_string().contains("gateway.memory_budget: expected at least"));
+}
+
+/// However many streams are opened, no more than there is memory for are read from.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_beyond_the_budget_are_refused_with_a_time() {
+    let bench = Bench::new();
+    let config = |c: &mut GatewayConfig| {
+        c.streams = 4;
+        c.bureau_share_percent = 50;
+    };
+    let mut door = bench.door_with("demo", config).await;
+    let recording = door.open("k", None).await;
+    let bytes = bytes(SEGMENT);
+    let stalled = [stall(&mut door, &recording, 0, &bytes).await, stall(&mut door, &recording, 1, &bytes).await];
+    let refused = loop {
+        match door.write(segment(header(&recording, 2, &bytes), &bytes)).await {
+            Ok(_) => {}
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "MEMORY_BUDGET"));
+    assert!(refused.get_error_details().retry_info().is_some());
+    drop(stalled);
+    let again = async { while door.write(segment(header(&recording, 3, &bytes), &bytes)).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("the streams' memory is given back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_refused_not_overrun() {
     let bench = Bench::new();
-    let mut door = bench.door_with("demo", |c| c.memory_budget = 16 << 20).await;
+    let mut door = bench.door_with("demo", memory(16 << 20)).await;
     let recording = door.open("k", None).await;
     let bytes = bytes(SEGMENT);
     // Two segments that never end hold all there is.
@@ -386,7 +430,7 @@ type Stalled = (tokio::sync::mpsc::Sender<proto::WriteSegmentsRequest>, tonic::S
 async fn one_bureau_cannot_take_all_memory() {
     let bench = Bench::new();
     let config = |c: &mut GatewayConfig| {
-        c.memory_budget = 32 << 20;
+        memory(32 << 20)(c);
         c.bureau_share_percent = 50;
     };
     // One gateway knows one bureau here: both doors share the log, not the budget, so the share is seen on one.
@@ -506,6 +550,7 @@ async fn draining_lets_open_streams_end_and_takes_no_more() {
     });
     door.stop.cancel();
     let refused = asking.await.unwrap();
+    // Whether the call still gets in is between the two of them; if it does, it is told.
     if let Some(info) = refused.get_error_details().error_info() {
         assert_eq!(info.reason, "DRAINING");
         assert!(refused.get_error_details().retry_info().is_some());

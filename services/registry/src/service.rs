@@ -2,7 +2,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use caselock_domain::time::Clock;
-use caselock_front::{accept, health as grpc_health};
+use caselock_front::{Budget, accept, health as grpc_health};
 use caselock_log::{Log, Topic};
 use caselock_proto::v1::registry_service_server::RegistryServiceServer;
 use caselock_runtime::health::Health;
@@ -18,6 +18,8 @@ use crate::{
 
 /// How long calls may take to end once the registry stops.
 const DRAIN: Duration = Duration::from_secs(20);
+/// The share of the connections one bureau may have.
+const SHARE_PERCENT: u8 = 60;
 /// Messages are small, but a page of recordings with all their metadata.
 const WINDOW: u32 = 256 << 10;
 
@@ -81,12 +83,12 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
         .add_service(RegistryServiceServer::new(ApiServer(Arc::new(api))))
         .add_service(health_service)
         .add_optional_service(grpc_health::reflection(config.reflection)?);
-    let connections = config.connections;
+    let room = Budget::new(config.connections, 1, SHARE_PERCENT);
     let task = tokio::spawn(async move {
         let Some(lead) = stop.run_until_cancelled(db.lead()).await else { return Ok(()) };
         let lost = lead.context("ask whether another registry works on the database")?.lost();
         health.up("registry-lead");
-        let incoming = accept(listener, door, connections, stop.clone());
+        let incoming = accept(listener, door, room, stop.clone());
         let work = async {
             let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
             tokio::join!(served, following.run(health, stop.clone()), keeper.run(stop.clone())).0.context("serve")

@@ -7,6 +7,7 @@ mod delete;
 mod fields;
 mod find;
 mod import;
+mod device;
 mod journal;
 mod kind;
 mod manifest;

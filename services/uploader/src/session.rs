@@ -16,6 +16,7 @@ use crate::{
     args::{self, Connection},
     delete::delete_source,
     fields::Fields,
+    device,
     journal::{Entry, Journal},
     kind::{self, FileKind},
     manifest::Manifest,
@@ -107,9 +108,13 @@ fn client(connection: &Connection) -> anyhow::Result<Client> {
 fn apart(journal: &Path, paths: &[PathBuf]) -> anyhow::Result<()> {
     let journal = std::path::absolute(journal)?;
     let there = journal.ancestors().find_map(|folder| folder.canonicalize().ok()).unwrap_or_default();
-    for path in paths.iter().filter_map(|path| path.canonicalize().ok()).filter(|path| path.is_dir()) {
-        if there.starts_with(&path) {
+    for path in paths.iter().filter_map(|path| path.canonicalize().ok()) {
+        if path.is_dir() && there.starts_with(&path) {
             bail!("the journal {} lies in {}, which is uploaded: keep it elsewhere", journal.display(), path.display());
+        }
+        if device::are_on_one_removable(&there, &path) {
+            let (journal, path) = (journal.display(), path.display());
+            bail!("the journal {journal} lies on the removable device that {path} is on: keep it on this machine");
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ use crate::{
     clock_check::ClockCheck,
     metrics::ArchiverMetrics,
     plan::Step,
-    retry::{WorkError, until_done},
+    retry::{WorkError, for_a_while},
 };
 
 pub use part::{PartOutcome, Segment};
@@ -79,22 +79,22 @@ impl Job {
 }
 
 impl Worker {
-    /// Does a step, repeating it until it is done or fails for good. Giving up is tried once for each plan: facts that came
+    /// Does a step, repeating it for a while where that may help. Giving up is tried once for each plan: facts that came
     /// meanwhile may forbid it.
     pub async fn run(&self, step: Step, job: &Job) -> Result<Outcome, WorkError> {
         match step {
             Step::Wait => Ok(Outcome::default()),
-            Step::Claim => until_done("claim", || self.claim(job)).await,
-            Step::Complete => until_done("complete", || self.complete(job)).await,
-            Step::Finish => until_done("finish", || self.finish(job)).await,
-            Step::Announce => until_done("announce", || self.announce(job)).await,
+            Step::Claim => for_a_while("claim", || self.claim(job)).await,
+            Step::Complete => for_a_while("complete", || self.complete(job)).await,
+            Step::Finish => for_a_while("finish", || self.finish(job)).await,
+            Step::Announce => for_a_while("announce", || self.announce(job)).await,
             Step::Reset(reason) => self.reset(job, reason).await,
-            Step::AnnounceReset => until_done("announce-reset", || self.announce_reset(job)).await,
+            Step::AnnounceReset => for_a_while("announce-reset", || self.announce_reset(job)).await,
             Step::Abandon(reason) => self.abandon(job, reason).await,
-            Step::AnnounceAbandoned => until_done("announce-abandoned", || self.announce_abandoned(job)).await,
-            Step::DropLosers => until_done("drop-losers", || self.drop_losers(job)).await,
-            Step::Tidy => until_done("tidy", || self.tidy_late(job)).await,
-            Step::Forget => until_done("forget", || self.forget(job)).await,
+            Step::AnnounceAbandoned => for_a_while("announce-abandoned", || self.announce_abandoned(job)).await,
+            Step::DropLosers => for_a_while("drop-losers", || self.drop_losers(job)).await,
+            Step::Tidy => for_a_while("tidy", || self.tidy_late(job)).await,
+            Step::Forget => for_a_while("forget", || self.forget(job)).await,
         }
     }
 

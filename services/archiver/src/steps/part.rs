@@ -11,7 +11,7 @@ use caselock_store::{Crc64Nvme, ErrorKind};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Worker;
-use crate::retry::{WorkError, until_done};
+use crate::retry::{WorkError, for_a_while, until_done};
 
 /// How often a part that the store found damaged is sent again: our own bytes are known to be right.
 const DAMAGED_ON_ITS_WAY: usize = 3;
@@ -34,7 +34,8 @@ pub enum PartOutcome {
 }
 
 impl Worker {
-    /// Stores a segment as a part of the multipart upload, then records the fact. Waits while the store is away.
+    /// Stores a segment as a part of the multipart upload, then records the fact. Tries for a while: then it is for the caller
+    /// to say whether others must wait as well.
     pub async fn store_part(
         &self,
         segment: &Segment,
@@ -53,7 +54,7 @@ impl Worker {
         let length = bytes.len() as u32;
         let put = async || {
             let put = || async { Ok(self.store.put_part(key, multipart_id, index + 1, bytes.clone(), crc).await?) };
-            until_done("part", put).await
+            for_a_while("part", put).await
         };
         let mut stored = put().await;
         for _ in 0..DAMAGED_ON_ITS_WAY {
@@ -67,7 +68,7 @@ impl Worker {
             Err(WorkError::Store(error)) if error.kind == ErrorKind::MultipartGone => {
                 return self.impossible("MULTIPART_GONE", recording).await;
             }
-            Err(WorkError::Store(error)) => {
+            Err(WorkError::Store(error)) if !error.is_retryable() => {
                 tracing::error!(%error, %recording, index, "a segment can't be stored");
                 self.dead_letter(&segment.entry, "SEGMENT_REFUSED_BY_STORE").await?;
                 return self.impossible("SEGMENT_REFUSED_BY_STORE", recording).await;

@@ -22,9 +22,7 @@ use super::{
     Ingest,
     segment::{Announced, Progress},
 };
-use caselock_front::Refusal;
-
-use crate::admission::Admitted;
+use caselock_front::{Granted, Refusal};
 
 /// How long a segment that is under way may take once the gateway drains.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -47,10 +45,19 @@ pub fn serve(
     let stream = SegmentStream { ingest, bureau, requests, answers, ends, drained: None };
     let run = async move {
         let answers = stream.answers.clone();
+        // Nothing is read before there is memory for it.
+        let admitted = match stream.ingest.admission.stream(&stream.bureau).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let _ = answers.send(Err(stream.ingest.refuse(refusal))).await;
+                return;
+            }
+        };
         if let Err(status) = stream.run().await {
             // A client that has gone needs no answer.
             let _ = answers.send(Err(status)).await;
         }
+        drop(admitted);
     };
     tokio::spawn(run.instrument(span));
     ReceiverStream::new(receiver).boxed()
@@ -94,7 +101,7 @@ impl SegmentStream {
                 return self.accept(&announced.segment).await;
             }
             Ok(announced) => {
-                let memory = self.ingest.admission.admit(&self.bureau, announced.length).await;
+                let memory = self.ingest.admission.segment(&self.bureau, announced.length).await;
                 memory.map(|memory| (announced, memory))
             }
         };
@@ -108,7 +115,7 @@ impl SegmentStream {
         }
     }
 
-    async fn take(&mut self, announced: Announced, memory: Admitted) -> Result<(), Status> {
+    async fn take(&mut self, announced: Announced, memory: Granted) -> Result<(), Status> {
         // A segment that trickles in would hold its memory for ever.
         let deadline = self.deadline(announced.length);
         let mut arriving = announced.arriving();
@@ -182,7 +189,10 @@ impl SegmentStream {
             }
         };
         match message {
-            Ok(Ok(Some(proto::WriteSegmentsRequest { content: Some(Content::Chunk(chunk)) }))) => Ok(chunk),
+            Ok(Ok(Some(proto::WriteSegmentsRequest { content: Some(Content::Chunk(chunk)) }))) => {
+                self.ingest.metrics.received(chunk.len());
+                Ok(chunk)
+            }
             Ok(Ok(Some(_))) => Err(self.broken("the chunks of the segment that was begun")),
             Ok(Ok(None)) => Err(self.broken("the rest of the segment before the end of the stream")),
             Ok(Err(status)) => Err(status),

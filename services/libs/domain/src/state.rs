@@ -313,14 +313,16 @@ impl GenerationFacts {
         self.abandon_requested
     }
 
-    /// Whether the upload was given up.
+    /// Whether the upload was given up. What is sealed never is, wherever seal and abandonment cross in the log: the client
+    /// may have been told that it is sealed, so it is stored, or asked for again.
     pub fn is_abandoned(&self) -> bool {
-        !self.abandoned.is_empty()
+        self.abandoned().is_some()
     }
 
     /// Why and when the upload was given up.
     pub fn abandoned(&self) -> Option<(&str, Timestamp)> {
-        self.abandoned.first_key_value().map(|(reason, at)| (reason.as_str(), *at))
+        let (reason, at) = self.abandoned.first_key_value().filter(|_| self.seals.is_empty())?;
+        Some((reason, *at))
     }
 
     /// Why and when this generation had to be begun; `None` where it was simply opened.

@@ -206,6 +206,16 @@ fn phases_follow_the_facts() {
 }
 
 #[test]
+fn what_is_sealed_is_not_given_up_wherever_the_two_cross() {
+    let abandoned = || (key(0, Subject::Abandoned("X".into())), Some(Fact::Abandoned(at(1))));
+    assert_eq!(state(&[opened(0, 1), abandoned()]).phase(), Some(Phase::Abandoned));
+    for log in [[opened(0, 1), sealed(0, 1, 9), abandoned()], [opened(0, 1), abandoned(), sealed(0, 1, 9)]] {
+        let facts = state(&log);
+        assert_eq!((facts.phase(), facts.reason()), (Some(Phase::Sealed), None));
+    }
+}
+
+#[test]
 fn a_stored_generation_wins_over_a_higher_one() {
     let log = [opened(0, 1), receipted(0), reset(1, "LATE"), acknowledged(1, 0, 1, 1)];
     assert_eq!(state(&log).current(), 0);

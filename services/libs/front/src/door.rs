@@ -13,7 +13,7 @@ use caselock_domain::id::BureauId;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use crate::{
+    budget::{Budget, Granted},
     caller::{self, Caller, Peer},
     tls::{self, TlsConfig},
 };
@@ -60,7 +61,7 @@ impl Door {
         }
     }
 
-    async fn open(self, stream: TcpStream, permit: OwnedSemaphorePermit) -> std::io::Result<Connection> {
+    async fn open(self, stream: TcpStream, room: &Budget, granted: Granted) -> std::io::Result<Connection> {
         stream.set_nodelay(true)?;
         let (io, peer) = match self {
             Self::Plaintext(bureau) => (Io::Plain(stream), Peer::Known(Caller::plaintext(bureau))),
@@ -72,22 +73,29 @@ impl Door {
                 (Io::Tls(Box::new(stream)), peer)
             }
         };
-        Ok(Connection { io, peer, _permit: permit })
+        let granted = match &peer {
+            Peer::Known(Caller { bureau: Some(bureau), .. }) => room
+                .count(granted, bureau)
+                .ok_or_else(|| std::io::Error::other(format!("{bureau} has as many connections as it may")))?,
+            _ => granted,
+        };
+        Ok(Connection { io, peer, _granted: granted })
     }
 }
 
-/// Accepts connections until `stop`, at most `most` at once; each shakes hands in a task of its own.
+/// Accepts connections until `stop`, as many at once as there is `room` for; each shakes hands in a task of its own. One more
+/// than its bureau's share is closed.
 pub fn accept(
     listener: TcpListener,
     door: Door,
-    most: u32,
+    room: Budget,
     stop: CancellationToken,
 ) -> ReceiverStream<std::io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(16);
-    let room = Arc::new(Semaphore::new(most as usize));
+    let room = Arc::new(room);
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let granted = room.take_for_anyone().await;
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -97,9 +105,9 @@ pub fn accept(
                     continue;
                 }
             };
-            let (door, sender) = (door.clone(), sender.clone());
+            let (door, room, sender) = (door.clone(), room.clone(), sender.clone());
             tokio::spawn(async move {
-                match door.open(stream, permit).await {
+                match door.open(stream, &room, granted).await {
                     // The server may have stopped meanwhile.
                     Ok(connection) => drop(sender.send(Ok(connection)).await),
                     Err(error) => tracing::info!(%error, "a connection was not let in"),
@@ -114,7 +122,7 @@ pub fn accept(
 pub struct Connection {
     io: Io,
     peer: Peer,
-    _permit: OwnedSemaphorePermit,
+    _granted: Granted,
 }
 
 enum Io {

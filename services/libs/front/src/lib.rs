@@ -1,6 +1,7 @@
 //! What stands in front of every gRPC service: TLS with client certificates on our own acceptor, who is calling, refusals with
 //! stable reasons, health and reflection.
 
+mod budget;
 mod caller;
 mod door;
 mod refusal;
@@ -8,6 +9,7 @@ mod tls;
 
 pub mod health;
 
+pub use budget::{Budget, Granted};
 pub use caller::{Caller, Peer};
 pub use door::{Connection, Door, accept};
 pub use refusal::Refusal;

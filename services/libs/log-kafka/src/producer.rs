@@ -49,6 +49,8 @@ impl Producer {
                 Err((error, _)) => return Err(self.failed(&producer, topic, partition, &error)),
             }
         };
+        // librdkafka has its copy: ours need not wait with it.
+        drop(record);
         match delivery.await {
             // A duplicate that the broker had already is told as delivered, but not where.
             Ok(Ok(delivered)) if delivered.offset < 0 => {

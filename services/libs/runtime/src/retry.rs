@@ -16,11 +16,38 @@ where
     E: Display,
     F: Future<Output = Result<T, E>>,
 {
-    let backoff = ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(10))
-        .without_max_times();
+    repeat(step, backoff().without_max_times(), is_retryable, work).await
+}
+
+/// Repeats `work` for about a minute, so that what fails for one of many does not hold them all up; then the last error is
+/// its result.
+pub async fn for_a_while<T, E, F>(
+    step: &'static str,
+    is_retryable: fn(&E) -> bool,
+    work: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    repeat(step, backoff().with_max_times(10), is_retryable, work).await
+}
+
+fn backoff() -> ExponentialBuilder {
+    let backoff = ExponentialBuilder::default().with_jitter();
+    backoff.with_min_delay(Duration::from_millis(100)).with_max_delay(Duration::from_secs(10))
+}
+
+async fn repeat<T, E, F>(
+    step: &'static str,
+    backoff: ExponentialBuilder,
+    is_retryable: fn(&E) -> bool,
+    work: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
     let retries = global::meter("caselock").u64_counter("caselock_retries").build();
     work.retry(backoff)
         .when(is_retryable)
