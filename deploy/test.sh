@@ -21,11 +21,18 @@ scratch=$(mktemp -d)
 # PostgreSQL runs as a user of its own where this runs as root.
 chmod 711 -- "$scratch"
 stop() {
+  # What single tests started and, killed, left behind.
+  local server
+  for server in "$scratch"/servers/*/; do
+    [[ ! -d $server ]] || "$here/$(basename -- "$server" | cut -d. -f1).sh" stop "$server" || true
+  done
   [[ ! -d $scratch/kafka ]] || "$here/kafka.sh" stop "$scratch/kafka" || true
   [[ ! -d $scratch/s3 ]] || "$here/s3.sh" stop "$scratch/s3" || true
   [[ ! -d $scratch/postgres ]] || "$here/postgres.sh" stop "$scratch/postgres" || true
   rm -rf -- "$scratch"
 }
+mkdir -- "$scratch/servers"
+export CASELOCK_TEST_SERVERS=$scratch/servers
 trap stop EXIT
 trap 'exit 130' INT TERM HUP
 

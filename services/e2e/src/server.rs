@@ -15,7 +15,10 @@ pub struct Server {
 impl Server {
     /// Installs (where it is not there yet) and starts a server of its own: `kafka.sh` or `s3.sh`.
     pub fn start(script: &'static str) -> Self {
-        let server = Self { script, dir: TempDir::new().unwrap() };
+        // Where the test command looks for what a killed test left running.
+        let servers = std::env::var_os("CASELOCK_TEST_SERVERS").map_or_else(std::env::temp_dir, Into::into);
+        let name = format!("{}.", script.trim_end_matches(".sh"));
+        let server = Self { script, dir: TempDir::with_prefix_in(name, servers).unwrap() };
         assert!(Command::new(root().join("deploy").join(script)).arg("install").status().unwrap().success());
         server.run("start");
         server

@@ -3,8 +3,14 @@
 
 use std::process::{Command, Output};
 
-use caselock_e2e::{Footage, Kind, Stack, Uploader, binary, free_port, wait_until};
+use caselock_e2e::{Footage, Kind, Stack, Uploader, binary, free_port, on_both_stacks, wait_until};
 use serde_json::Value;
+
+on_both_stacks!(
+    receipts_are_kept_listed_checked_and_shown_in_both_languages,
+    metadata_comes_from_manifests_in_gbk_and_from_names,
+    a_watched_folder_is_taken_as_it_fills_and_another_gateway_does_as_well,
+);
 
 fn caselock(arguments: &[&str]) -> Output {
     Command::new(binary("caselock")).args(arguments).env_remove("LANG").env_remove("LC_ALL").output().unwrap()
@@ -14,9 +20,8 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn receipts_are_kept_listed_checked_and_shown_in_both_languages() {
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
     let footage = Footage::new().random("一个", 1000).random("b", 2000);
     let uploader = Uploader::new(&stack);
     let result = stack.dir.path().join("result.csv").display().to_string();
@@ -68,9 +73,8 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages() {
     stack.stop();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metadata_comes_from_manifests_in_gbk_and_from_names() {
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+async fn metadata_comes_from_manifests_in_gbk_and_from_names(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
     let footage = Footage::new().random("DSJ0042_20261120_090500.bin", 100).random("b.bin", 200);
     let table = "文件,科室,执法人员\nb.bin,医疗监督科,王五;赵六\n";
     let (gbk, ..) = encoding_rs::GBK.encode(table);
@@ -96,9 +100,8 @@ async fn metadata_comes_from_manifests_in_gbk_and_from_names() {
     assert_eq!(seen[1], from_name);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watched_folder_is_taken_as_it_fills_and_another_gateway_does_as_well() {
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+async fn a_watched_folder_is_taken_as_it_fills_and_another_gateway_does_as_well(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
     let footage = Footage::new();
     // The first of the two does not answer.
     let servers = format!("https://localhost:{},{}", free_port(), stack.server);

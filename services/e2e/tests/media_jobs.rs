@@ -11,7 +11,7 @@ use std::{
 
 use caselock_client::Uploaded;
 use caselock_domain::object_key;
-use caselock_e2e::{Bench, Footage, KEY, Lie, Unfaithful, binary, id};
+use caselock_e2e::{Bench, Footage, KEY, Kind, Lie, Unfaithful, binary, id, on_both_stacks};
 use caselock_log::{Record, Topic};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_proto::events::v1::{RecordingDerivationFailed, RecordingVerificationFailed, RecordingVerified};
@@ -20,9 +20,15 @@ use caselock_store::Store;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
+on_both_stacks!(
+    digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new,
+    other_bytes_than_were_stored_are_an_alarm_and_never_tried_away,
+    a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job,
+);
+
 /// A bench with a video that is stored, and whose job waits.
-async fn stored() -> (Bench, PathBuf, Uploaded) {
-    let bench = Bench::embedded().await;
+async fn stored(kind: Kind) -> (Bench, PathBuf, Uploaded) {
+    let bench = Bench::of(kind).await;
     let footage = Footage::new().ffmpeg(
         "video.mp4",
         &["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=2", "-c:v", "libx264", "-preset", "ultrafast"],
@@ -101,9 +107,8 @@ fn digest(tool: &str, arguments: &[&str], path: &Path) -> String {
     text.split_whitespace().find(|word| word.len() == 64).unwrap().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new() {
-    let (bench, path, _) = stored().await;
+async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new(kind: Kind) {
+    let (bench, path, _) = stored(kind).await;
     let worker = binary("caselock-media-worker");
     run_until(&bench, bench.store.clone(), worker.clone(), "derived").await;
     let verified = event(&bench, "verified").await.unwrap();
@@ -143,9 +148,8 @@ async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new()
     assert!(events[before..].iter().all(|record| events[..before].contains(record)), "copies of an event differ");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_bytes_than_were_stored_are_an_alarm_and_never_tried_away() {
-    let (bench, _, uploaded) = stored().await;
+async fn other_bytes_than_were_stored_are_an_alarm_and_never_tried_away(kind: Kind) {
+    let (bench, _, uploaded) = stored(kind).await;
     let store = Unfaithful::on(bench.store.clone(), Lie::Bytes);
     let failed = run_until(&bench, store.clone(), binary("caselock-media-worker"), "verification-failed").await;
     let failed = RecordingVerificationFailed::decode(failed.payload.unwrap()).unwrap();
@@ -156,8 +160,7 @@ async fn other_bytes_than_were_stored_are_an_alarm_and_never_tried_away() {
     assert!(event(&bench, "verified").await.is_none() && event(&bench, "derived").await.is_none());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job() {
+async fn a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job(kind: Kind) {
     for (body, reason) in [
         ("exec sleep 60", "WORKER_TIMEOUT"),
         ("kill -SEGV $$", "WORKER_CRASHED"),
@@ -165,7 +168,7 @@ async fn a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job() {
         ("kill -SYS $$", "WORKER_ATTACKED"),
         ("echo nonsense", "WORKER_CRASHED"),
     ] {
-        let (bench, _, uploaded) = stored().await;
+        let (bench, _, uploaded) = stored(kind).await;
         let worker = script(&bench, body);
         let failed = run_until(&bench, bench.store.clone(), worker, "derivation-failed").await;
         let failed = RecordingDerivationFailed::decode(failed.payload.unwrap()).unwrap();

@@ -1,5 +1,7 @@
 //! Pictures found by seeking: only what is wanted is decoded.
 
+use std::collections::VecDeque;
+
 use anyhow::Result;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::media::Type;
@@ -13,7 +15,7 @@ use crate::source::{Source, is_plain_stream, read_packet};
 
 /// A keyframe further away than this is not looked for.
 const MAX_PACKETS: usize = 5_000;
-/// Without an index, a seek may end behind the last keyframe; then try so many seconds earlier.
+/// Without an index, a seek ends at or behind the moment; then try so many seconds earlier.
 const STEPS_BACK: &[f64] = &[0.0, 2.0, 10.0, 60.0];
 /// Most packets decoded, over all, to get from keyframes to moments.
 const MAX_DECODED: usize = 4_000;
@@ -27,6 +29,8 @@ pub struct Keyframes {
     start: i64,
     decoding: Decoding,
     budget: usize,
+    /// Packets that were read to find the keyframe before them.
+    ahead: VecDeque<Packet>,
     orientation: Orientation,
     displayed: Size,
 }
@@ -45,6 +49,7 @@ impl Keyframes {
             start: ffi::start_time(&input).unwrap_or(0),
             decoding: Decoding::open(&stream, 1)?,
             budget: MAX_DECODED,
+            ahead: VecDeque::new(),
             orientation,
             displayed: coded.displayed(shape.pixel_aspect, orientation),
             input,
@@ -61,34 +66,53 @@ impl Keyframes {
         self.displayed
     }
 
-    /// The last keyframe at or before a moment; or, where there is no index, one near it.
+    /// The last keyframe at or before a moment; or, where none is found before it, the first after it.
     pub fn keyframe_at(&mut self, seconds: f64) -> Result<Option<Packet>> {
-        let steps = if is_plain_stream(&self.input) { STEPS_BACK } else { &[0.0] };
+        let is_plain = is_plain_stream(&self.input);
+        let steps = if is_plain { STEPS_BACK } else { &[0.0] };
+        let mut later = None;
         for back in steps {
+            self.ahead.clear();
             let moment = self.start.saturating_add(((seconds - back) * MICROSECONDS) as i64);
             if self.input.seek(moment, ..moment).is_ok()
                 && let Some(packet) = self.next_keyframe()?
             {
-                return if *back > 0.0 {
-                    self.last_keyframe_before(packet, seconds).map(Some)
-                } else {
-                    Ok(Some(packet))
-                };
+                if !is_plain {
+                    return Ok(Some(packet));
+                }
+                if self.is_before(&packet, seconds) {
+                    return self.last_keyframe_before(packet, seconds).map(Some);
+                }
+                later = Some(packet);
             }
         }
-        Ok(None)
+        Ok(later)
     }
 
-    /// Reads on from a keyframe to the last one at or before a moment.
+    /// Reads on from a keyframe to the last one at or before a moment. What was read beyond it comes again.
     fn last_keyframe_before(&mut self, mut last: Packet, seconds: f64) -> Result<Packet> {
-        let moment = self.start as f64 / MICROSECONDS + seconds;
-        let is_before = |packet: &Packet, base: Rational| {
-            packet.pts().or(packet.dts()).is_some_and(|ticks| ticks as f64 * f64::from(base) <= moment)
-        };
-        while let Some(packet) = self.next_keyframe()?.filter(|packet| is_before(packet, self.time_base)) {
-            last = packet;
+        let mut ahead = VecDeque::new();
+        while ahead.len() < MAX_PACKETS
+            && let Some(packet) = self.next_packet()?
+        {
+            let is_key = packet.is_key();
+            if is_key && self.is_before(&packet, seconds) {
+                ahead.clear();
+                last = packet;
+                continue;
+            }
+            ahead.push_back(packet);
+            if is_key {
+                break;
+            }
         }
+        self.ahead = ahead;
         Ok(last)
+    }
+
+    fn is_before(&self, packet: &Packet, seconds: f64) -> bool {
+        let moment = self.start as f64 / MICROSECONDS + seconds;
+        packet.pts().or(packet.dts()).is_some_and(|ticks| ticks as f64 * f64::from(self.time_base) <= moment)
     }
 
     /// Reads on to the next packet that stands for itself.
@@ -150,6 +174,9 @@ impl Keyframes {
     }
 
     fn next_packet(&mut self) -> Result<Option<Packet>> {
+        if let Some(packet) = self.ahead.pop_front() {
+            return Ok(Some(packet));
+        }
         while let Some(packet) = read_packet(&mut self.input)? {
             if packet.stream() == self.stream {
                 return Ok(Some(packet));

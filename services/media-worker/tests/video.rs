@@ -85,6 +85,29 @@ fn transport_stream_begins_at_zero_and_keeps_sound() {
     assert_eq!(run.warnings(), Vec::<String>::new());
 }
 
+/// Without an index as well, each tile shows the last keyframe before its moment: the picture grows brighter with time.
+#[test]
+fn contact_sheet_of_a_transport_stream_shows_the_moments() {
+    let bench = Bench::new();
+    for (gop, codec) in [(12, "mpeg2video -q:v 2"), (100, "libx264 -preset ultrafast -sc_threshold 0 -bf 2")] {
+        let input = bench.sample(
+            "brighter.ts",
+            &format!("-f lavfi -i color=black:s=160x90:r=25:d=8,geq=lum=16+T*25:cb=128:cr=128 -c:v {codec} -g {gop}"),
+        );
+        let run = bench.run("video", &input, &["contact-sheet"]).expect_success();
+        assert_eq!(run.warnings(), Vec::<String>::new());
+        let tiles: Vec<f64> = colours(&run.output("contact-sheet"), 4, 4)
+            .into_iter()
+            .map(|[red, green, blue]| (f64::from(red) + f64::from(green) + f64::from(blue)) / 3.0)
+            .collect();
+        println!("{gop}: {tiles:?}");
+        for (index, pair) in tiles.windows(2).enumerate() {
+            // Half a second apart: 12.5 of luma, 14.6 of red, green and blue.
+            assert!(pair[1] - pair[0] > 4.0, "tile {} of GOPs of {gop} is as bright as the one before: {tiles:?}", index + 1);
+        }
+    }
+}
+
 #[test]
 fn joined_transport_streams_play_through_the_leap() {
     let bench = Bench::new();
