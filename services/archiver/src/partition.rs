@@ -488,7 +488,9 @@ impl Partition {
         let finish = async {
             while let Some(done) = self.tasks.join_next().await {
                 match done {
-                    Ok(Done::Part { segment, result: Ok(PartOutcome::Stored(_)), .. }) => self.head.finish(segment.entry.offset),
+                    Ok(Done::Part { segment, result: Ok(PartOutcome::Stored(_)), .. }) => {
+                        self.head.finish(segment.entry.offset)
+                    }
                     Ok(Done::DeadLetter(offset)) => self.head.finish(offset),
                     Ok(Done::Committed(Ok(offset))) => self.committed = offset,
                     _ => {}

@@ -50,12 +50,18 @@ pub struct Circumstances {
 /// The next step.
 pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
     let Some(now) = facts.now() else { return Step::Wait };
+    let is_past = |since: Timestamp, time: SignedDuration| circumstances.now.duration_since(since) > time;
+    if let Some(disposed_at) = now.disposed_at() {
+        return if is_past(disposed_at, circumstances.keep_facts) { Step::Forget } else { Step::Wait };
+    }
     let Some(opened) = facts.opened() else {
-        // Half forgotten: the rest goes as well.
-        return if now.receipt().is_some() { Step::Forget } else { Step::Wait };
+        // Half forgotten: the rest goes as well. What was announced and never came is remembered as long as an upload that
+        // was given up.
+        let kept = circumstances.abandon_after + circumstances.keep_facts;
+        let is_old = facts.announced().is_some_and(|announced| is_past(announced.announced_at, kept));
+        return if now.receipt().is_some() || is_old { Step::Forget } else { Step::Wait };
     };
     let other_work = facts.others().any(|(_, g)| !g.finished_work().is_empty());
-    let is_past = |since: Timestamp, time: SignedDuration| circumstances.now.duration_since(since) > time;
     if let Some(stored_at) = now.stored_at() {
         return match () {
             () if now.completion().is_some() => Step::Announce,
@@ -116,7 +122,7 @@ mod tests {
     use super::*;
     use caselock_domain::{
         digest::{Blake3, SegmentValue},
-        fact::{Acknowledged, Completed, Fact, FactKey, Opened, PartStored, Subject},
+        fact::{Acknowledged, Announced, Completed, Disposed, Fact, FactKey, Opened, PartStored, Subject},
         id::RecordingId,
         receipt::Receipt,
         shape::Shape,
@@ -264,6 +270,19 @@ mod tests {
     #[test]
     fn what_comes_late_is_tidied_without_another_word() {
         Case::opened().receipt().segment(0, 1).expect(Step::Tidy);
+    }
+
+    #[test]
+    fn what_was_disposed_of_or_never_came_is_forgotten_in_time() {
+        let fact = Fact::Disposed(Disposed { bureau: "demo".parse().unwrap(), disposed_at: at(1) });
+        let case = Case::opened().receipt().with(0, Subject::Disposed, fact).expect(Step::Wait);
+        case.given(|c| c.now = at(24 * 32)).expect(Step::Forget);
+        let opened = Case::opened();
+        let Opened { bureau, key, metadata, .. } = opened.facts.opened().unwrap().clone();
+        let fact = Fact::Announced(Box::new(Announced { bureau, key, metadata, announced_at: at(0) }));
+        let announced = Case { facts: RecordingFacts::default(), ..opened };
+        let announced = announced.with(0, Subject::Announced([1; 16]), fact).expect(Step::Wait);
+        announced.given(|c| c.now = at(24 * 61)).expect(Step::Forget);
     }
 
     #[test]

@@ -209,8 +209,7 @@ async fn what_fails_gives_way(lie: Lie) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_fails_a_check_of_the_probe_is_refused_by_the_checks_name() {
     let bench = Bench::embedded().await;
-    for check in
-        ["clock", "lock-read-back", "delete", "bypass", "shorten", "hold-read-back", "create-only", "checksum"]
+    for check in ["clock", "lock-read-back", "delete", "bypass", "shorten", "hold-read-back", "create-only", "checksum"]
     {
         let refusal = bench.archiver_refuses(Unfaithful::on(bench.store.clone(), Lie::Check(check))).await;
         assert!(refusal.contains(&format!("fails the check {check}")), "{check}: {refusal}");

@@ -24,10 +24,7 @@ impl Admission {
     pub fn new(bytes: u64, streams: u32, share_percent: u8) -> Self {
         let segment = (u64::from(LARGE_SEGMENT) / PAGE) as u32;
         let pages = u32::try_from(bytes / PAGE).unwrap_or(u32::MAX).max(segment);
-        Self {
-            segments: Budget::new(pages, segment, share_percent),
-            streams: Budget::new(streams, 1, share_percent),
-        }
+        Self { segments: Budget::new(pages, segment, share_percent), streams: Budget::new(streams, 1, share_percent) }
     }
 
     /// Waits, not for long, for the memory of a segment.

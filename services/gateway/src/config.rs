@@ -33,6 +33,8 @@ pub struct GatewayConfig {
     pub backlog_cap: u64,
     /// Uploads one bureau may have open.
     pub open_uploads_per_bureau: u64,
+    /// Recordings one bureau may have announced and not opened.
+    pub announced_per_bureau: u64,
     /// Connections at once.
     pub connections: u32,
     /// Streams of segments at once, over all connections.
@@ -55,6 +57,7 @@ impl Default for GatewayConfig {
             bureau_share_percent: 60,
             backlog_cap: 64 << 30,
             open_uploads_per_bureau: 20_000,
+            announced_per_bureau: 100_000,
             connections: 128,
             streams: 192,
             stream_life_seconds: 300,
@@ -86,6 +89,7 @@ impl GatewayConfig {
             ("connections", self.connections.into()),
             ("streams", self.streams.into()),
             ("open_uploads_per_bureau", self.open_uploads_per_bureau),
+            ("announced_per_bureau", self.announced_per_bureau),
         ];
         for (name, value) in seconds {
             ensure!(value > 0, "gateway.{name}: expected at least 1");

@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Usage {
     /// Uploads that are neither sealed, stored nor abandoned.
     pub open_uploads: u64,
+    /// Recordings that were announced and not opened.
+    pub announced: u64,
     /// Bytes in the log that are not known to be in the store.
     pub backlog: u64,
 }
@@ -125,7 +127,12 @@ impl View {
     pub fn look<T>(&self, bureau: &BureauId, id: RecordingId, look: impl FnOnce(&RecordingFacts) -> T) -> Option<T> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let facts = known.recordings.get(&id)?;
-        (facts.opened()?.bureau == *bureau).then(|| look(facts))
+        (facts.phase().is_some() && facts.bureau() == Some(bureau)).then(|| look(facts))
+    }
+
+    /// Whether a recording was announced or opened, by whomever.
+    pub fn is_expected(&self, id: RecordingId) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).recordings.contains_key(&id)
     }
 
     /// As [`View::look`], but what is unknown is asked of the log before that is said.
@@ -145,7 +152,7 @@ impl View {
     /// The bureau's recordings.
     pub fn recordings(&self, bureau: &BureauId) -> Vec<RecordingId> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let own = known.recordings.iter().filter(|(_, f)| f.opened().is_some_and(|o| o.bureau == *bureau));
+        let own = known.recordings.iter().filter(|(_, f)| f.phase().is_some() && f.bureau() == Some(bureau));
         own.map(|(id, _)| *id).collect()
     }
 
@@ -167,7 +174,11 @@ impl View {
 
     /// Waits until everything that any process has appended about the recording before this call is in the view.
     pub async fn catch_up(&self, id: RecordingId) -> Result<(), Refusal> {
-        let partition = self.partition(id);
+        self.catch_up_partition(self.partition(id)).await
+    }
+
+    /// As [`View::catch_up`], for a whole partition.
+    pub async fn catch_up_partition(&self, partition: u32) -> Result<(), Refusal> {
         let end = self.log.bounds(Topic::Uploads, partition).await?.end;
         let mut positions = self.positions.subscribe();
         let reached = positions.wait_for(|p| p.get(partition as usize).is_some_and(|at| *at >= end));
@@ -198,12 +209,14 @@ impl Known {
         if let Some((bureau, usage)) = before {
             let total = self.usage.entry(bureau).or_default();
             total.open_uploads -= usage.open_uploads;
+            total.announced -= usage.announced;
             total.backlog -= usage.backlog;
             self.backlog -= usage.backlog;
         }
         if let Some((bureau, usage)) = after {
             let total = self.usage.entry(bureau).or_default();
             total.open_uploads += usage.open_uploads;
+            total.announced += usage.announced;
             total.backlog += usage.backlog;
             self.backlog += usage.backlog;
         }
@@ -212,10 +225,11 @@ impl Known {
 
 /// What one recording adds to its bureau's usage.
 fn share(facts: &RecordingFacts) -> Option<(BureauId, Usage)> {
-    let bureau = facts.opened()?.bureau.clone();
+    let bureau = facts.bureau()?.clone();
+    let announced = u64::from(facts.phase().is_none() && facts.announced().is_some());
     let open_uploads = u64::from(facts.phase() == Some(Phase::Open));
     // An acknowledgement that comes late, after the end, waits for nobody.
     let waits = matches!(facts.phase(), Some(Phase::Open | Phase::Sealed));
     let backlog = facts.now().filter(|g| waits && !g.is_complete()).map_or(0, |g| g.backlog());
-    Some((bureau, Usage { open_uploads, backlog }))
+    Some((bureau, Usage { open_uploads, announced, backlog }))
 }

@@ -103,7 +103,11 @@ fn contact_sheet_of_a_transport_stream_shows_the_moments() {
         println!("{gop}: {tiles:?}");
         for (index, pair) in tiles.windows(2).enumerate() {
             // Half a second apart: 12.5 of luma, 14.6 of red, green and blue.
-            assert!(pair[1] - pair[0] > 4.0, "tile {} of GOPs of {gop} is as bright as the one before: {tiles:?}", index + 1);
+            assert!(
+                pair[1] - pair[0] > 4.0,
+                "tile {} of GOPs of {gop} is as bright as the one before: {tiles:?}",
+                index + 1
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use sqlx::Row;
 
 use crate::{
-    Cases, Recording, RegistryError,
+    Cases, Recording, RegistryError, disposal,
     locks::{Subject, words},
     objects::{self, Object},
 };
@@ -137,12 +137,21 @@ fn count(summary: &mut Summary, line: &Line) {
 
 async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Line>, RegistryError> {
     let Some(subject) = Subject::load(&cases.db, &id).await? else { return Ok(None) };
+    if disposal::begun_of(cases.db.pool(), &id.parse().into_iter().collect::<Vec<_>>()).await?.is_some() {
+        // It is being removed: nothing must lie there any more.
+        return Ok(None);
+    }
     let objects = objects::below(&*cases.store, &subject.prefix).await?;
+    let beside = match &subject.extensions {
+        Some(extensions) => objects::below(&*cases.store, extensions).await?,
+        None => Vec::new(),
+    };
     let now = (cases.clock)();
-    let locked_until = objects.iter().map(|object| object.lock.until).min().flatten();
+    let locked_until = objects.iter().chain(&beside).map(|object| object.lock.until).min().flatten();
     let wanted = keeping(now, subject.floor, locked_until.unwrap_or(Timestamp::MIN), &subject.bonds, rolling)?;
     let is_settled = is_settled(cases, &id).await?;
-    let mut findings: Vec<_> = objects.iter().flat_map(|object| wrong(object, &wanted, now, is_settled)).collect();
+    let mut findings: Vec<_> =
+        objects.iter().chain(&beside).flat_map(|object| wrong(object, &wanted, now, is_settled)).collect();
     findings.extend(content(cases, &subject, &objects).await?);
     let (because, case) = words(&wanted.because);
     Ok(Some(Line {
@@ -153,7 +162,7 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
             case: case.map(str::to_owned),
             floor: subject.floor,
         }),
-        legal_hold: !objects.is_empty() && objects.iter().all(|object| object.lock.hold),
+        legal_hold: !objects.is_empty() && objects.iter().chain(&beside).all(|object| object.lock.hold),
         subject: id,
         bureau: subject.bureau.to_string(),
         prefix: subject.prefix,
@@ -288,6 +297,14 @@ async fn unknown(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), Regis
 async fn is_known(cases: &Cases, owner: &str) -> Result<bool, RegistryError> {
     let parts: Vec<_> = owner.trim_end_matches('/').split('/').collect();
     let found = match parts[..] {
+        ["v1", bureau, "recordings", id, "disposals"] => {
+            let known = sqlx::query("SELECT 1 FROM disposals WHERE recording_id = $1 AND bureau = $2");
+            known.bind(id).bind(bureau).fetch_optional(cases.db.pool()).await?
+        }
+        ["v1", _, "recordings", id, "extensions"] => {
+            let known = sqlx::query("SELECT 1 FROM extensions WHERE recording_id = $1");
+            known.bind(id).fetch_optional(cases.db.pool()).await?
+        }
         ["v1", bureau, "recordings", id, generation] => {
             let Ok(generation) = generation.parse::<i64>() else { return Ok(false) };
             let known = sqlx::query("SELECT 1 FROM recordings WHERE id = $1 AND bureau = $2 AND generation = $3");

@@ -5,16 +5,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use caselock_domain::{
     case::{self, Case, CaseChange, CaseEntry, CaseId, CaseNumber, Kept, Status},
+    event::RegistryEvent,
     id::BureauId,
     object_key,
     retention::end_of,
     time::{Clock, whole_seconds},
 };
-use caselock_store::{Created, Lock, NewObject, Store, create, ensure_locked, read_document};
+use caselock_store::{Lock, NewObject, Store, create_locked, read_document};
 use jiff::Span;
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use crate::{Db, RegistryError, facets, keeper::LATE, locks::touch_case, turns::Turns};
+use crate::{
+    Db, RegistryError, Rules, disposal, facets,
+    keeper::LATE,
+    locks::{touch_bound, touch_case},
+    outbox::{Telling, tell},
+    turns::Turns,
+};
 
 /// An entry is never larger than this: ten thousand recordings bound at once, and their texts.
 const LIMIT: usize = 1 << 20;
@@ -30,15 +37,17 @@ pub struct Cases {
     pub store: Arc<dyn Store>,
     /// The clock.
     pub clock: Clock,
+    /// What deadlines and flags are judged by.
+    pub rules: Arc<Rules>,
     /// How long an entry is locked when it is written; it is held as well.
-    locked_for: Span,
-    turns: Turns,
+    pub(crate) locked_for: Span,
+    pub(crate) turns: Turns,
 }
 
 impl Cases {
     /// The cases in a database and a store. An entry is held, and locked for so long to begin with.
-    pub fn new(db: Db, store: Arc<dyn Store>, clock: Clock, locked_for: Span) -> Self {
-        Self { db, store, clock, locked_for, turns: Turns::default() }
+    pub fn new(db: Db, store: Arc<dyn Store>, clock: Clock, rules: Arc<Rules>, locked_for: Span) -> Self {
+        Self { db, store, clock, rules, locked_for, turns: Turns::default() }
     }
 
     /// The same with another database.
@@ -86,11 +95,14 @@ impl Cases {
                 change: change.clone(),
             };
             let next = follow(case.clone(), &entry)?;
+            self.refuse_disposed(&change).await?;
             self.intend(&entry).await?;
+            // And again: whoever begins to remove a recording from here on finds the intent, or that the recording has changed.
+            self.refuse_disposed(&change).await?;
             let there = self.write(&entry).await?;
             let is_own = (&there.by, &there.change) == (&entry.by, &entry.change);
             let known = if there == entry { next } else { follow(case, &there)? };
-            self.save(&known, &there).await?;
+            self.save(&known, &there, Telling::News).await?;
             if is_own {
                 return Ok(known);
             }
@@ -116,17 +128,11 @@ impl Cases {
                 Some(entry) => {
                     // It may have died before the lock was read back.
                     self.write(&entry).await?;
-                    self.adopt(&entry).await?;
+                    self.adopt(&entry, Telling::News).await?;
                 }
                 // It may still be on its way.
                 None if (self.clock)().as_second() < at.saturating_add(LATE.as_secs()) => {}
-                None => {
-                    sqlx::query("DELETE FROM case_intents WHERE case_id = $1 AND seq = $2")
-                        .bind(id.to_string())
-                        .bind(seq)
-                        .execute(self.db.pool())
-                        .await?;
-                }
+                None => self.forget_intent(id, seq).await?,
             }
         }
         Ok(())
@@ -191,14 +197,35 @@ impl Cases {
         Ok((all as u64, (all - kept) as u64))
     }
 
+    /// Takes the entries of a case that lie in the store, up to one, into the database. What does not follow is told, and stops
+    /// nothing.
+    pub async fn adopt_up_to(&self, bureau: &str, number: &str, seq: u64) -> Result<(), RegistryError> {
+        let (Ok(bureau), Ok(number)) = (bureau.parse::<BureauId>(), CaseNumber::try_from(number.to_owned())) else {
+            return Ok(());
+        };
+        let id = CaseId::derive(&bureau, &number);
+        let known = self.find(&bureau, &number).await?.map_or(0, |case| case.seq);
+        for seq in known + 1..=seq {
+            let key = object_key::case_entry(&bureau, id, seq);
+            match self.read(&key).await? {
+                Some(entry) => self.adopt(&entry, Telling::Past).await?,
+                None => {
+                    tracing::error!(key, "an event tells of an entry that is not there");
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes an entry that lies in the store into the database. One that is known changes nothing.
-    pub async fn adopt(&self, entry: &CaseEntry) -> Result<(), RegistryError> {
+    pub async fn adopt(&self, entry: &CaseEntry, telling: Telling) -> Result<(), RegistryError> {
         let case = self.find(&entry.bureau, &entry.number).await?;
         let case = match case {
             Some(case) if entry.seq <= case.seq => case,
             before => follow(before, entry)?,
         };
-        self.save(&case, entry).await
+        self.save(&case, entry, telling).await
     }
 
     /// The entry at a key.
@@ -211,48 +238,66 @@ impl Cases {
     async fn write(&self, entry: &CaseEntry) -> Result<CaseEntry, RegistryError> {
         let key = object_key::case_entry(&entry.bureau, CaseId::derive(&entry.bureau, &entry.number), entry.seq);
         let bytes = serde_json::to_vec_pretty(entry).map_err(|e| RegistryError::Entry(e.to_string()))?;
-        if bytes.len() > LIMIT {
-            return Err(RegistryError::Entry(format!("larger than {LIMIT} bytes")));
-        }
         // The file lives as long as its case: held, and rolled forward with the recordings.
         let until = end_of((self.clock)(), &self.locked_for)?;
         let new = NewObject { content_type: case::MEDIA_TYPE.into(), part_size: 0, lock_until: until };
-        let created = create(&*self.store, &key, &new, Bytes::from(bytes)).await?;
-        ensure_locked(&*self.store, &key, created.version(), Lock { until: Some(until), hold: true }).await?;
-        match created {
-            Created::New(_) => Ok(entry.clone()),
-            Created::Existing(_) => {
-                let there = self.read(&key).await?;
-                there.ok_or_else(|| RegistryError::Entry(format!("{key} has gone")))
-            }
+        let lock = Lock { until: Some(until), hold: true };
+        match create_locked(&*self.store, &key, &new, Bytes::from(bytes), lock, LIMIT).await? {
+            None => Ok(entry.clone()),
+            Some(there) => serde_json::from_slice(&there).map_err(|e| RegistryError::Entry(format!("{key}: {e}"))),
         }
     }
 
+    /// Notes that an entry is about to be written; in the same step, that what it protects may change.
     async fn intend(&self, entry: &CaseEntry) -> Result<(), RegistryError> {
+        let id = CaseId::derive(&entry.bureau, &entry.number).to_string();
+        let mut tx = self.db.begin().await?;
+        match &entry.change {
+            CaseChange::Bound { recordings } => touch_bound(&mut tx, recordings).await?,
+            CaseChange::Reopened { .. } => {
+                touch_case(&mut tx, &id, entry.bureau.as_str(), entry.number.as_str()).await?;
+            }
+            _ => {}
+        }
         sqlx::query(
             "INSERT INTO case_intents (case_id, seq, bureau, number, at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (case_id, seq) DO UPDATE SET at = excluded.at",
         )
-        .bind(CaseId::derive(&entry.bureau, &entry.number).to_string())
+        .bind(&id)
         .bind(entry.seq as i64)
         .bind(entry.bureau.to_string())
         .bind(entry.number.to_string())
         .bind((self.clock)().as_second())
-        .execute(self.db.pool())
+        .execute(&mut *tx)
         .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// What is being removed can't be evidence any more.
+    async fn refuse_disposed(&self, change: &CaseChange) -> Result<(), RegistryError> {
+        let CaseChange::Bound { recordings } = change else { return Ok(()) };
+        match disposal::begun_of(self.db.pool(), recordings).await? {
+            Some(id) => Err(RegistryError::Disposed(id)),
+            None => Ok(()),
+        }
+    }
+
+    async fn forget_intent(&self, case: CaseId, seq: i64) -> Result<(), RegistryError> {
+        let gone = sqlx::query("DELETE FROM case_intents WHERE case_id = $1 AND seq = $2");
+        gone.bind(case.to_string()).bind(seq).execute(self.db.pool()).await?;
         Ok(())
     }
 
-    async fn save(&self, case: &Case, entry: &CaseEntry) -> Result<(), RegistryError> {
+    async fn save(&self, case: &Case, entry: &CaseEntry, telling: Telling) -> Result<(), RegistryError> {
         let mut transaction = self.db.begin().await?;
         let document = serde_json::to_string(entry).map_err(|e| RegistryError::Entry(e.to_string()))?;
         let id = case.id().to_string();
-        sqlx::query("INSERT INTO case_entries (case_id, seq, document) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-            .bind(&id)
-            .bind(entry.seq as i64)
-            .bind(document)
-            .execute(&mut *transaction)
-            .await?;
+        let new =
+            sqlx::query("INSERT INTO case_entries (case_id, seq, document) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING");
+        let new = new.bind(&id).bind(entry.seq as i64).bind(document).execute(&mut *transaction).await?;
+        if new.rows_affected() == 1 && telling == Telling::News {
+            tell(&mut transaction, case.bureau.as_str(), &RegistryEvent::of_entry(entry), entry.at).await?;
+        }
         save_case(&mut transaction, &id, case, &entry.change).await?;
         facets::of_case(&mut transaction, &id).await?;
         touch_case(&mut transaction, &id, case.bureau.as_str(), case.number.as_str()).await?;

@@ -1,13 +1,17 @@
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use caselock_domain::{
+    calendar::Calendar,
     case::PeriodStart,
     retention::{check_period, end_of, rule::Rolling},
 };
 use caselock_front::{Door, TlsConfig};
-use jiff::{Span, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
+
+use crate::{Rules, rules::FILE_NUMBERS};
 
 /// The name, among the periods of [`RegistryConfig::classes`], of no end.
 const PERMANENT: &str = "permanent";
@@ -30,6 +34,16 @@ pub struct RegistryConfig {
     pub reflection: bool,
     /// Whether a bureau may close its cases itself, which locks recordings for years; otherwise only an operator may.
     pub bureaus_close_cases: bool,
+    /// Whether a bureau may extend its deadlines itself, naming who approved it (Article 13); otherwise only an operator may.
+    pub bureaus_extend_deadlines: bool,
+    /// Working days, as JSON of the form of the packaged calendar, instead of that.
+    pub calendar: Option<PathBuf>,
+    /// How long before a deadline it is near, ISO 8601 in clock units.
+    pub near: String,
+    /// How far a recording's times may be from its document's, ISO 8601 in clock units (Article 10).
+    pub document_tolerance: String,
+    /// Names of files that devices count: a regular expression with the groups `series` and `number` (Article 21).
+    pub file_numbers: String,
     /// Recordings a second, at most, that are compared with the store in the background.
     pub pace: u32,
     /// How long the file of a closed case is kept, by the name of its class: an ISO 8601 period, or `permanent`.
@@ -55,6 +69,11 @@ impl Default for RegistryConfig {
             connections: 1_000,
             reflection: false,
             bureaus_close_cases: false,
+            bureaus_extend_deadlines: true,
+            calendar: None,
+            near: "PT12H".into(),
+            document_tolerance: "PT10M".into(),
+            file_numbers: FILE_NUMBERS.into(),
             pace: 50,
             classes: classes.map(|(name, period)| (name.to_owned(), period.to_owned())).into(),
             period_start: PeriodStart::ClosingDay,
@@ -87,7 +106,37 @@ impl RegistryConfig {
         ensure!(self.pace > 0, "registry.pace: expected at least 1");
         ensure!(self.connections > 0, "registry.connections: expected at least 1");
         self.door()?;
+        self.rules()?;
         self.periods().map(drop)
+    }
+
+    /// What deadlines and flags are judged by.
+    pub fn rules(&self) -> anyhow::Result<Rules> {
+        let calendar = match &self.calendar {
+            Some(path) => {
+                let json = std::fs::read_to_string(path)
+                    .with_context(|| format!("read registry.calendar {}", path.display()))?;
+                Calendar::parse(&json).context("registry.calendar")?
+            }
+            None => Calendar::packaged()?,
+        };
+        let duration = |key: &str, text: &str| -> anyhow::Result<SignedDuration> {
+            let duration: SignedDuration =
+                text.parse().with_context(|| format!("{key}: expected a time such as PT12H"))?;
+            ensure!(duration.is_positive(), "{key}: expected more than no time");
+            Ok(duration)
+        };
+        let file_numbers = Regex::new(&self.file_numbers).context("registry.file_numbers")?;
+        for group in ["series", "number"] {
+            let has = file_numbers.capture_names().flatten().any(|name| name == group);
+            ensure!(has, "registry.file_numbers: expected a group named {group}");
+        }
+        Ok(Rules {
+            near: duration("registry.near", &self.near)?,
+            tolerance: duration("registry.document_tolerance", &self.document_tolerance)?,
+            file_numbers,
+            ..Rules::by(calendar)?
+        })
     }
 
     /// How connections come in.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use caselock_log::Offset;
+use caselock_log::{Offset, Topic};
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection, Row, Transaction,
     any::{AnyPoolOptions, install_default_drivers},
@@ -93,9 +93,10 @@ impl Db {
         Ok(self.pool.begin().await?)
     }
 
-    /// Up to where each partition of the events was read.
-    pub async fn positions(&self) -> Result<BTreeMap<u32, Offset>, RegistryError> {
-        let rows = sqlx::query("SELECT partition_number, next_offset FROM positions").fetch_all(&self.pool).await?;
+    /// Up to where each partition of a topic was read.
+    pub async fn positions(&self, topic: Topic) -> Result<BTreeMap<u32, Offset>, RegistryError> {
+        let rows = sqlx::query("SELECT partition_number, next_offset FROM reads WHERE topic = $1");
+        let rows = rows.bind(topic.name()).fetch_all(&self.pool).await?;
         let position = |row: &sqlx::any::AnyRow| {
             let (partition, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             Ok((partition as u32, offset as Offset))
@@ -112,14 +113,16 @@ impl Db {
 /// Notes, with what was read, how far.
 pub async fn advance(
     transaction: &mut Transaction<'static, Any>,
+    topic: Topic,
     partition: u32,
     next: Offset,
 ) -> Result<(), RegistryError> {
     sqlx::query(
-        "INSERT INTO positions (partition_number, next_offset) VALUES ($1, $2)
-         ON CONFLICT (partition_number) DO UPDATE SET next_offset = excluded.next_offset
-         WHERE excluded.next_offset > positions.next_offset",
+        "INSERT INTO reads (topic, partition_number, next_offset) VALUES ($1, $2, $3)
+         ON CONFLICT (topic, partition_number) DO UPDATE SET next_offset = excluded.next_offset
+         WHERE excluded.next_offset > reads.next_offset",
     )
+    .bind(topic.name())
     .bind(i64::from(partition))
     .bind(next as i64)
     .execute(&mut **transaction)

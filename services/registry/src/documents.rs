@@ -9,8 +9,14 @@ use caselock_domain::{
 };
 use caselock_store::{Store, read_document};
 use serde_json::from_slice;
+use sqlx::{Any, Transaction};
 
-use crate::RegistryError;
+use crate::{
+    Recording, RegistryError, Rules, attention,
+    deadlines::{self, Origin},
+    locks,
+    outbox::Telling,
+};
 
 /// What lies beside an original.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +27,28 @@ pub struct Documents {
     pub verification: Option<Verification>,
     /// What was derived from it, once that was tried.
     pub derived: Option<Derived>,
+}
+
+impl Documents {
+    /// Saves the recording they are of, with its deadline and its flags.
+    pub async fn save(
+        &self,
+        tx: &mut Transaction<'static, Any>,
+        rules: &Rules,
+        telling: Telling,
+    ) -> Result<(), RegistryError> {
+        let recording = Recording::of(self);
+        if !recording.save(tx).await? {
+            return Ok(());
+        }
+        if telling == Telling::News {
+            locks::begins_with(tx, &recording).await?;
+        }
+        let stored = (Origin::Stored, Some(self.manifest.retention.stored_at));
+        let metadata = &self.manifest.metadata;
+        deadlines::expect(tx, rules, (&recording.bureau, &recording.id), metadata, stored, telling).await?;
+        attention::of_recording(tx, rules, &recording, metadata, telling).await
+    }
 }
 
 /// Reads the documents of a generation; `None` where there is no manifest that can be read. What can't be read is told, and

@@ -1,4 +1,4 @@
-use caselock_domain::{case::CaseError, retention::RetentionError};
+use caselock_domain::{calendar::CalendarError, case::CaseError, id::RecordingId, retention::RetentionError};
 use caselock_log::LogError;
 use caselock_store::StoreError;
 
@@ -32,6 +32,12 @@ pub enum RegistryError {
     /// A hold may still be taken off by a request that was sent earlier.
     #[error("an earlier change of this lock may still be on its way: ask again in some minutes")]
     Unsettled,
+    /// The recording is being removed, or was.
+    #[error("{0} is being removed: its retention had run out")]
+    Disposed(RecordingId),
+    /// The calendar can't be used.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
     /// A date outside the calendar.
     #[error(transparent)]
     Retention(#[from] RetentionError),
@@ -61,6 +67,8 @@ impl RegistryError {
             | Self::Row(_)
             | Self::Retention(_)
             | Self::Date(_)
+            | Self::Disposed(_)
+            | Self::Calendar(_)
             | Self::Rebuilding => false,
         }
     }

@@ -9,7 +9,7 @@ const OWN: [&str; 3] = ["unit", "device", "officer"];
 
 /// Writes anew what a recording is found by.
 pub async fn of_recording(tx: &mut Transaction<'static, Any>, recording: &Recording) -> Result<(), RegistryError> {
-    let gone = sqlx::query("DELETE FROM facets WHERE recording_id = $1");
+    let gone = sqlx::query("DELETE FROM facets WHERE recording_id = $1 AND facet IN ('unit', 'device', 'officer')");
     gone.bind(&recording.id).execute(&mut **tx).await?;
     let [unit, device, officer] = OWN;
     let device = recording.device_id.iter().map(|id| (device, id));

@@ -3,7 +3,10 @@
 use caselock_domain::id::BureauId;
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
-use crate::{Db, Recording, RegistryError};
+use crate::{
+    Awaited, Db, Recording, RegistryError,
+    attention::{self, Raised},
+};
 
 /// What is looked for. All that is set must hold.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +19,8 @@ pub struct Wanted {
     pub used_before: Option<i64>,
     /// This one alone.
     pub id: Option<String>,
+    /// `pending`, `intact` or `damaged`: only what reading it back found so.
+    pub verification: Option<&'static str>,
     /// Only what comes after this one: its time of use and its id.
     pub after: Option<(i64, String)>,
     /// At most so many.
@@ -39,6 +44,10 @@ pub struct Found {
     pub follows_case: Option<String>,
     /// Whether the store was brought to what the rule says now.
     pub is_settled: bool,
+    /// What a person should look at.
+    pub flags: Vec<Raised>,
+    /// By when it had to be stored, if there is a deadline.
+    pub awaited: Option<Awaited>,
 }
 
 /// A page, the latest use first.
@@ -68,6 +77,11 @@ pub async fn find(db: &Db, bureau: &BureauId, wanted: &Wanted) -> Result<Vec<Fou
     let (used_at, id) = if wanted.facets.is_empty() { ("r.used_at", "r.id") } else { ("f.used_at", "f.recording_id") };
     if let Some(only) = &wanted.id {
         conditions.push(format!("r.id = {}", text(only)));
+    }
+    match wanted.verification {
+        None => {}
+        Some("pending") => conditions.push("r.verification IS NULL".to_owned()),
+        Some(found) => conditions.push(format!("r.verification = '{found}'")),
     }
     let after = wanted.after.as_ref().map(|(at, after)| (at, text(after)));
     let mut number = |value: i64| {
@@ -100,6 +114,17 @@ pub async fn find(db: &Db, bureau: &BureauId, wanted: &Wanted) -> Result<Vec<Fou
     }
     let mut found = query.fetch_all(db.pool()).await?.iter().map(of_row).collect::<Result<Vec<_>, _>>()?;
     name_cases(db, &mut found).await?;
+    let ids: Vec<_> = found.iter().map(|one| one.recording.id.clone()).collect();
+    for (id, raised) in attention::raised(db, &ids).await? {
+        if let Some(one) = found.iter_mut().find(|one| one.recording.id == id) {
+            one.flags.push(raised);
+        }
+    }
+    for awaited in Awaited::of_all(db, &ids).await? {
+        if let Some(one) = found.iter_mut().find(|one| one.recording.id == awaited.recording_id) {
+            one.awaited = Some(awaited);
+        }
+    }
     Ok(found)
 }
 
@@ -113,6 +138,8 @@ fn of_row(row: &AnyRow) -> Result<Found, RegistryError> {
         follows: row.try_get("follows")?,
         follows_case: row.try_get("follows_case")?,
         is_settled: kept.is_some() && kept == revision,
+        flags: Vec::new(),
+        awaited: None,
     })
 }
 

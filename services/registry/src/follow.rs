@@ -1,19 +1,39 @@
-//! Events into the database: each batch in one transaction with how far was read, so that whatever is restarted, nothing is
-//! missed and nothing counts twice.
+//! Events and facts into the database: each batch in one transaction with how far was read, so that whatever is restarted,
+//! nothing is missed and nothing counts twice.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use caselock_domain::id::{BureauId, RecordingId};
-use caselock_log::{Entry, Followed, Log, LogError, Topic};
+use caselock_domain::{
+    event::REGISTRY,
+    fact::{self, Fact},
+    id::{BureauId, RecordingId},
+    time::Timestamp,
+};
+use caselock_log::{Entry, Followed, Follower, Log, LogError, Offset, Topic};
+use caselock_proto::events::v1::{RecordingDisposed, RetentionChanged};
 use caselock_runtime::health::Health;
-use caselock_store::Store;
 use prost::Message;
+use sqlx::{Any, Transaction};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Db, Recording, RegistryError, db::advance, documents};
+use crate::{
+    Cases, RegistryError,
+    db::advance,
+    deadlines::{self, Origin},
+    disposal, documents, locks,
+    outbox::{Telling, was_told},
+};
 
 /// How long to wait before following again after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Records taken into one transaction, at most.
+const BATCH: usize = 200;
+/// The topics that are followed.
+const TOPICS: [Topic; 2] = [Topic::Uploads, Topic::Events];
 /// The events whose documents are read anew.
 const KINDS: [&str; 5] = [
     "io.caselock.recording.stored.v1",
@@ -23,25 +43,23 @@ const KINDS: [&str; 5] = [
     "io.caselock.recording.derivation-failed.v1",
 ];
 
-/// Follows the events.
+/// Follows events and facts.
 #[derive(Clone)]
 pub struct Following {
-    /// The database.
-    pub db: Db,
+    /// What they are taken into.
+    pub cases: Cases,
     /// The log.
     pub log: Arc<dyn Log>,
-    /// The store.
-    pub store: Arc<dyn Store>,
 }
 
 impl Following {
-    /// Follows until `stop`. The condition `registry-events` of `health` holds once the events were read to their end.
-    pub async fn run(self, health: Health, stop: CancellationToken) {
+    /// Follows until `stop`. The condition `registry-events` of `health` holds once facts and events were read to their end.
+    pub async fn run(self: Arc<Self>, health: Health, stop: CancellationToken) {
         health.expect("registry-events");
         let follow = async {
             loop {
                 if let Err(error) = self.follow(&health).await {
-                    tracing::warn!(%error, "following the events failed; trying again");
+                    tracing::warn!(%error, "following facts and events failed; trying again");
                     health.down("registry-events", error);
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -51,73 +69,262 @@ impl Following {
     }
 
     async fn follow(&self, health: &Health) -> Result<(), RegistryError> {
-        let known = self.db.positions().await?;
-        let partitions = 0..self.log.partitions(Topic::Events);
+        let unread = Mutex::new(TOPICS.to_vec());
+        let [uploads, events] = TOPICS;
+        let both = (self.follow_topic(uploads, &unread, health), self.follow_topic(events, &unread, health));
+        tokio::try_join!(both.0, both.1).map(drop)
+    }
+
+    async fn follow_topic(
+        &self,
+        topic: Topic,
+        topics: &Mutex<Vec<Topic>>,
+        health: &Health,
+    ) -> Result<(), RegistryError> {
+        let known = self.cases.db.positions(topic).await?;
+        let partitions = 0..self.log.partitions(topic);
         let from: Vec<_> = partitions.map(|p| (p, known.get(&p).copied().unwrap_or_default())).collect();
         let mut unread: Vec<u32> = from.iter().map(|(partition, _)| *partition).collect();
-        let mut follower = self.log.follow(Topic::Events, from).await?;
-        while let Some(followed) = follower.recv().await {
-            match followed? {
-                Followed::Entry(entry) => self.take(&entry).await?,
-                Followed::End { partition, .. } => {
-                    unread.retain(|p| *p != partition);
-                    if unread.is_empty() {
-                        health.up("registry-events");
-                    }
+        let mut follower = self.log.follow(topic, from).await?;
+        loop {
+            let batch = next_batch(&mut follower).await?;
+            self.take(topic, &batch.entries).await?;
+            for (partition, _) in batch.ends {
+                unread.retain(|p| *p != partition);
+            }
+            if unread.is_empty() {
+                let mut topics = topics.lock().unwrap_or_else(PoisonError::into_inner);
+                topics.retain(|t| *t != topic);
+                if topics.is_empty() {
+                    health.up("registry-events");
                 }
             }
         }
-        Err(LogError::Unavailable("the follower ended".into()).into())
     }
 
-    /// Reads every partition to the end it has now, and returns: what was published before the call is in the database.
+    /// Reads every partition to the end it has now, and returns: what was written before the call is in the database.
     pub async fn catch_up(&self) -> Result<(), RegistryError> {
-        let known = self.db.positions().await?;
-        for partition in 0..self.log.partitions(Topic::Events) {
-            let end = self.log.bounds(Topic::Events, partition).await?.end;
-            let from = known.get(&partition).copied().unwrap_or_default();
-            if from >= end {
+        for topic in TOPICS {
+            let known = self.cases.db.positions(topic).await?;
+            let mut behind = BTreeMap::new();
+            for partition in 0..self.log.partitions(topic) {
+                let end = self.log.bounds(topic, partition).await?.end;
+                if known.get(&partition).copied().unwrap_or_default() < end {
+                    behind.insert(partition, end);
+                }
+            }
+            if behind.is_empty() {
                 continue;
             }
-            let mut follower = self.log.follow(Topic::Events, vec![(partition, from)]).await?;
-            loop {
-                match follower.recv().await {
-                    Some(followed) => match followed? {
-                        Followed::Entry(entry) => self.take(&entry).await?,
-                        Followed::End { position, .. } if position >= end => break,
-                        Followed::End { .. } => {}
-                    },
-                    None => return Err(LogError::Unavailable("the follower ended".into()).into()),
+            let from = behind.keys().map(|p| (*p, known.get(p).copied().unwrap_or_default())).collect();
+            let mut follower = self.log.follow(topic, from).await?;
+            while !behind.is_empty() {
+                let batch = next_batch(&mut follower).await?;
+                self.take(topic, &batch.entries).await?;
+                for (partition, position) in batch.ends {
+                    if behind.get(&partition).is_some_and(|end| position >= *end) {
+                        behind.remove(&partition);
+                        self.reached(topic, partition, position).await?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// One event. What it says is read from the documents it tells of: they are there before it is.
-    async fn take(&self, entry: &Entry) -> Result<(), RegistryError> {
-        let recording = match subject(entry) {
-            Some((bureau, id, generation)) => {
-                let documents = documents::read(&*self.store, &bureau, id, generation).await?;
-                if documents.is_none() {
-                    tracing::error!(recording = %id, generation, "an event tells of a recording that has no manifest");
-                }
-                documents
-            }
-            None => None,
-        };
-        let mut transaction = self.db.begin().await?;
-        if let Some(documents) = recording {
-            Recording::of(&documents).save(&mut transaction).await?;
+    /// Notes an end that no record stands before: what was there is compacted away, and need not be looked for again.
+    async fn reached(&self, topic: Topic, partition: u32, position: Offset) -> Result<(), RegistryError> {
+        let mut tx = self.cases.db.begin().await?;
+        advance(&mut tx, topic, partition, position).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// A batch, in one transaction with how far it goes.
+    async fn take(&self, topic: Topic, entries: &[Entry]) -> Result<(), RegistryError> {
+        if entries.is_empty() {
+            return Ok(());
         }
-        advance(&mut transaction, entry.partition, entry.offset + 1).await?;
-        Ok(transaction.commit().await?)
+        // Documents are read before the transaction begins: the database waits for no store.
+        let mut read = Vec::new();
+        for entry in entries {
+            read.push(match topic {
+                Topic::Events => self.read_event(entry).await?,
+                _ => fact_of(entry),
+            });
+        }
+        let mut tx = self.cases.db.begin().await?;
+        let mut positions = BTreeMap::new();
+        for (entry, what) in entries.iter().zip(read) {
+            self.note(&mut tx, what).await?;
+            positions.insert(entry.partition, entry.offset + 1);
+        }
+        for (partition, next) in positions {
+            advance(&mut tx, topic, partition, next).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn note(&self, tx: &mut Transaction<'static, Any>, what: What) -> Result<(), RegistryError> {
+        let rules = &self.cases.rules;
+        match what {
+            What::Nothing => Ok(()),
+            What::Stored(documents) => documents.save(tx, rules, Telling::News).await,
+            What::Awaited { bureau, id, metadata, origin } => {
+                deadlines::expect(tx, rules, (&bureau, &id), &metadata, (origin, None), Telling::News).await
+            }
+            What::Arrived { id, at } => deadlines::arrived(tx, &id, at).await,
+            What::Disposed { bureau, id, generation, at } => {
+                disposal::is_known(tx, (&bureau, &id), generation, at).await
+            }
+            What::Told { id, seq, about } => {
+                was_told(tx, &id, seq).await?;
+                match about {
+                    Some(About::Retention(changed)) => locks::was_told(tx, &changed).await,
+                    Some(About::Disposal(disposed)) => disposal::was_done(tx, &disposed).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// What an event says. Of recordings and cases that is read from the documents it tells of: they are there before it is.
+    async fn read_event(&self, entry: &Entry) -> Result<What, RegistryError> {
+        let header = |name: &str| {
+            let value = entry.record.header_value(name)?;
+            String::from_utf8(value.to_vec()).ok()
+        };
+        let Some(kind) = header("ce_type") else { return Ok(What::Nothing) };
+        if header("ce_source").is_some_and(|source| source.ends_with(REGISTRY)) {
+            let (Some(id), Some(seq)) = (header("ce_id"), header("ce_sequence").and_then(|s| s.parse().ok())) else {
+                return Ok(What::Nothing);
+            };
+            let payload = entry.record.payload.clone().unwrap_or_default();
+            let about = match kind.as_str() {
+                "io.caselock.retention.changed.v1" => {
+                    RetentionChanged::decode(payload).ok().map(|changed| About::Retention(Box::new(changed)))
+                }
+                "io.caselock.recording.disposed.v1" => RecordingDisposed::decode(payload).ok().map(About::Disposal),
+                _ => {
+                    self.read_case(&kind, payload).await?;
+                    None
+                }
+            };
+            return Ok(What::Told { id, seq, about });
+        }
+        let Some((bureau, id, generation)) = subject(entry, &kind) else { return Ok(What::Nothing) };
+        if disposal::is_disposed(&self.cases.db, id, generation).await? {
+            return Ok(What::Nothing);
+        }
+        let documents = documents::read(&*self.cases.store, &bureau, id, generation).await?;
+        if documents.is_none() {
+            tracing::error!(recording = %id, generation, "an event tells of a recording that has no manifest");
+        }
+        Ok(documents.map_or(What::Nothing, |documents| What::Stored(Box::new(documents))))
+    }
+
+    /// A database that was made anew finds the cases by their events.
+    async fn read_case(&self, kind: &str, payload: bytes::Bytes) -> Result<(), RegistryError> {
+        if !kind.starts_with("io.caselock.case.") {
+            return Ok(());
+        }
+        let Ok(event) = AboutCase::decode(payload) else { return Ok(()) };
+        self.cases.adopt_up_to(&event.bureau, &event.number, event.entry).await
+    }
+}
+
+/// The first fields of every event about a case; the rest is passed over.
+#[derive(Clone, PartialEq, prost::Message)]
+struct AboutCase {
+    #[prost(string, tag = "2")]
+    bureau: String,
+    #[prost(string, tag = "3")]
+    number: String,
+    #[prost(uint64, tag = "4")]
+    entry: u64,
+}
+
+/// What a record says.
+enum What {
+    Nothing,
+    Stored(Box<documents::Documents>),
+    Awaited { bureau: String, id: String, metadata: Box<caselock_domain::metadata::Metadata>, origin: Origin },
+    Arrived { id: String, at: Timestamp },
+    Disposed { bureau: String, id: String, generation: u32, at: Timestamp },
+    Told { id: String, seq: i64, about: Option<About> },
+}
+
+/// What of its own events the registry reads.
+enum About {
+    Retention(Box<RetentionChanged>),
+    Disposal(RecordingDisposed),
+}
+
+/// Records that are there, and ends that were reached.
+struct Batch {
+    entries: Vec<Entry>,
+    ends: Vec<(u32, Offset)>,
+}
+
+/// Waits for the next record, and takes with it what has come by then.
+async fn next_batch(follower: &mut Follower) -> Result<Batch, RegistryError> {
+    let mut batch = Batch { entries: Vec::new(), ends: Vec::new() };
+    let mut next = follower.recv().await;
+    loop {
+        match next {
+            Some(followed) => match followed? {
+                Followed::Entry(entry) => batch.entries.push(entry),
+                Followed::End { partition, position } => batch.ends.push((partition, position)),
+            },
+            None => return Err(LogError::Unavailable("the follower ended".into()).into()),
+        }
+        if batch.entries.len() >= BATCH {
+            return Ok(batch);
+        }
+        next = match follower.try_recv() {
+            Ok(followed) => Some(followed),
+            Err(_) => return Ok(batch),
+        };
+    }
+}
+
+/// What a fact says of deadlines and disposals.
+fn fact_of(entry: &Entry) -> What {
+    let (key, fact) = match fact::decode(&entry.record.key, entry.record.payload.as_deref()) {
+        Ok((key, Some(fact))) => (key, fact),
+        Ok((_, None)) => return What::Nothing,
+        Err(error) => {
+            tracing::error!(%error, partition = entry.partition, offset = entry.offset, "a fact can't be read");
+            return What::Nothing;
+        }
+    };
+    let id = key.recording.to_string();
+    match fact {
+        Fact::Announced(announced) => What::Awaited {
+            bureau: announced.bureau.to_string(),
+            id,
+            metadata: Box::new(announced.metadata),
+            origin: Origin::Announced,
+        },
+        Fact::Opened(opened) => What::Awaited {
+            bureau: opened.bureau.to_string(),
+            id,
+            metadata: Box::new(opened.metadata),
+            origin: Origin::Opened,
+        },
+        Fact::Completed(completed) => What::Arrived { id, at: completed.stored_at },
+        Fact::Disposed(disposed) => What::Disposed {
+            bureau: disposed.bureau.to_string(),
+            id,
+            generation: key.generation,
+            at: disposed.disposed_at,
+        },
+        _ => What::Nothing,
     }
 }
 
 /// What all these events begin with; the rest is passed over.
 #[derive(Clone, PartialEq, prost::Message)]
-struct About {
+struct AboutRecording {
     #[prost(string, tag = "1")]
     recording_id: String,
     #[prost(uint32, tag = "2")]
@@ -127,12 +334,11 @@ struct About {
 }
 
 /// The recording that an event tells of, where its documents say more.
-fn subject(entry: &Entry) -> Option<(BureauId, RecordingId, u32)> {
-    let kind = entry.record.header_value("ce_type")?;
-    if !KINDS.iter().any(|known| known.as_bytes() == &kind[..]) {
+fn subject(entry: &Entry, kind: &str) -> Option<(BureauId, RecordingId, u32)> {
+    if !KINDS.contains(&kind) {
         return None;
     }
-    let parsed = About::decode(entry.record.payload.clone()?).ok().and_then(|message| {
+    let parsed = AboutRecording::decode(entry.record.payload.clone()?).ok().and_then(|message| {
         Some((message.bureau.parse().ok()?, message.recording_id.parse().ok()?, message.generation))
     });
     if parsed.is_none() {

@@ -4,12 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
+    event::RegistryEvent,
+    flag::Flag,
     retention::{
         is_in_clock_units,
         rule::{Keeping, Rolling, keeping},
     },
-    time::{Timestamp, shanghai},
+    time::{Timestamp, shanghai, to_proto},
 };
+use caselock_proto::events::v1::RetentionDrifted;
 use caselock_store::{Lock, Store, ensure_locked};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, ToSpan};
@@ -19,10 +22,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use sqlx::Row;
+
 use crate::{
-    Cases, Following, RegistryError,
-    locks::{Subject, words},
+    Cases, Following, RegistryError, attention,
+    locks::{Subject, tell_change, words},
+    moment,
     objects::{self, Object},
+    outbox::{Telling, tell},
     turns::Turns,
 };
 
@@ -114,6 +121,7 @@ impl Keeper {
     /// Looks at what is due by now, some of it; returns how many subjects that were.
     pub async fn round(&self) -> Result<usize, RegistryError> {
         self.cases.recover().await?;
+        self.cases.recover_extensions(None).await?;
         let due = Subject::due(&self.cases.db, self.now(), ROUND).await?;
         let count = due.len();
         let looked = stream::iter(due).map(async |(id, revision)| {
@@ -177,7 +185,9 @@ impl Keeper {
         let _turn = self.turns.take(id).await;
         for _ in 0..CHANGES {
             let Some(subject) = self.load(id).await? else { return Ok(Looked::Unknown) };
-            let found = self.bring(&subject).await?;
+            let objects = self.objects(&subject).await?;
+            self.look_for_drift(&subject, &objects).await?;
+            let found = self.bring(&subject, objects).await?;
             let is_too_much = !found.keeping.hold && found.is_any_held();
             if self.save(&subject, &found, is_too_much).await? {
                 return Ok(if is_too_much { Looked::HeldWithoutNeed } else { Looked::Right });
@@ -192,7 +202,7 @@ impl Keeper {
         for _ in 0..CHANGES {
             let Some(subject) = self.load(id).await? else { return Ok(()) };
             // All dates are set and read back before a hold goes.
-            let found = self.bring(&subject).await?;
+            let found = self.bring(&subject, self.objects(&subject).await?).await?;
             if found.keeping.hold || !found.is_any_held() {
                 if self.save(&subject, &found, false).await? {
                     return Ok(());
@@ -245,10 +255,99 @@ impl Keeper {
         Ok(subject)
     }
 
+    /// All that is kept as this subject is.
+    async fn objects(&self, subject: &Subject) -> Result<Vec<Object>, RegistryError> {
+        let mut objects = objects::below(self.store(), &subject.prefix).await?;
+        if let Some(extensions) = &subject.extensions {
+            objects.extend(objects::below(self.store(), extensions).await?);
+        }
+        Ok(objects)
+    }
+
+    /// Tells of objects that are protected by less than was read back before, before they are put right: who dies in between
+    /// finds it again, and tells the same.
+    async fn look_for_drift(&self, subject: &Subject, objects: &[Object]) -> Result<(), RegistryError> {
+        // Where a hold may be on its way off by our own order, its absence says nothing.
+        let Some(read_back) = subject.read_back.filter(|_| subject.off_sent_at.is_none()) else { return Ok(()) };
+        for object in objects {
+            let has_less = object.lock.until < read_back.until || (read_back.hold && !object.lock.hold);
+            if !has_less && object.markers.is_empty() {
+                continue;
+            }
+            let is_recording = subject.stored_at.is_some();
+            let drifted = RetentionDrifted {
+                recording_id: if is_recording { subject.id.clone() } else { String::new() },
+                case_id: if is_recording { String::new() } else { subject.id.clone() },
+                bureau: subject.bureau.to_string(),
+                object_key: object.key.clone(),
+                found_locked_until: object.lock.until.map(to_proto),
+                found_legal_hold: object.lock.hold,
+                hidden: !object.markers.is_empty(),
+            };
+            tracing::error!(key = object.key, found = ?object.lock, ?read_back, "a lock has drifted");
+            let mut tx = self.cases.db.begin().await?;
+            // A row is looked at anew each time it was kept: what was read back then tells one finding from the next.
+            let finding = format!("{}/{}", subject.revision, subject.kept_at);
+            let event = RegistryEvent::RetentionDrifted(drifted, finding);
+            tell(&mut tx, subject.bureau.as_str(), &event, self.now()).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Raises what time alone gives reason for: a case that is not opened, a case without footage.
+    async fn flag(
+        &self,
+        tx: &mut sqlx::Transaction<'static, sqlx::Any>,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, RegistryError> {
+        let (id, bureau) = (subject.id.as_str(), subject.bureau.as_str());
+        let (of, flag, from, detail) = match subject.stored_at {
+            Some(stored_at) => {
+                let of = attention::Subject::Recording { id, bureau };
+                let Some(unopened) = subject.bonds.iter().find(|bond| bond.status.is_none()) else {
+                    attention::clear(tx, of, Flag::CaseNeverOpened).await?;
+                    return Ok(None);
+                };
+                let detail = format!("case {} is not opened", unopened.number);
+                (of, Flag::CaseNeverOpened, self.cases.rules.flagged_from(stored_at)?, detail)
+            }
+            None => {
+                let of = attention::Subject::Case { id, bureau };
+                let Some(opened_at) = self.lacks_footage(tx, id).await? else {
+                    attention::clear(tx, of, Flag::FootageMissing).await?;
+                    return Ok(None);
+                };
+                let from = self.cases.rules.calendar.due(opened_at, caselock_domain::deadline::WORKING_DAYS)?.at;
+                let detail = "no footage, and no note of why, though all had to be recorded".to_owned();
+                (of, Flag::FootageMissing, from, detail)
+            }
+        };
+        if from > now {
+            return Ok(Some(from));
+        }
+        attention::raise(tx, of, flag, &detail, from, Telling::News).await?;
+        Ok(None)
+    }
+
+    /// Since when a case is open that had to be recorded, where it has neither footage nor a note.
+    async fn lacks_footage(
+        &self,
+        tx: &mut sqlx::Transaction<'static, sqlx::Any>,
+        id: &str,
+    ) -> Result<Option<Timestamp>, RegistryError> {
+        let row = sqlx::query(
+            "SELECT opened_at FROM cases c WHERE id = $1 AND full_recording_required = 1
+             AND NOT EXISTS (SELECT 1 FROM bonds b WHERE b.case_id = c.id)
+             AND NOT EXISTS (SELECT 1 FROM case_entries e WHERE e.case_id = c.id AND e.document LIKE '%\"kind\":\"noted\"%')",
+        );
+        row.bind(id).fetch_optional(&mut **tx).await?.map(|row| moment(row.try_get(0)?)).transpose()
+    }
+
     /// Sets dates and holds that are less than the rule says, and takes delete markers away that hide an object.
-    async fn bring(&self, subject: &Subject) -> Result<Found, RegistryError> {
+    async fn bring(&self, subject: &Subject, mut objects: Vec<Object>) -> Result<Found, RegistryError> {
         let store = self.store();
-        let mut objects = objects::below(store, &subject.prefix).await?;
         for object in &objects {
             for marker in &object.markers {
                 tracing::error!(key = object.key, "a delete marker hides an object; it is taken away");
@@ -273,17 +372,22 @@ impl Keeper {
     async fn save(&self, subject: &Subject, found: &Found, is_too_much: bool) -> Result<bool, RegistryError> {
         let now = self.now();
         let (follows, case) = words(&found.keeping.because);
+        let hold = !found.objects.is_empty() && found.objects.iter().all(|object| object.lock.hold);
+        let lock = Lock { until: found.until(), hold };
+        let mut tx = self.cases.db.begin().await?;
+        let flagged = self.flag(&mut tx, subject, now).await?;
         let next = if is_too_much { now } else { self.next_look(now, subject, found)? };
+        let next = flagged.map_or(next, |flagged| next.min(flagged));
         if found.objects.is_empty() {
             tracing::error!(subject = subject.id, prefix = subject.prefix, "nothing lies in the store");
         }
         let saved = sqlx::query(
             "UPDATE locks SET kept_revision = $9, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
-                 look_at = $5, off_sent_at = $6
+                 look_at = $5, off_sent_at = $6, kept_at = $10
              WHERE subject = $7 AND revision = $8",
         )
-        .bind(found.until().map(Timestamp::as_second))
-        .bind(i64::from(!found.objects.is_empty() && found.objects.iter().all(|object| object.lock.hold)))
+        .bind(lock.until.map(Timestamp::as_second))
+        .bind(i64::from(lock.hold))
         .bind(follows)
         .bind(case)
         .bind(next.as_second())
@@ -291,9 +395,18 @@ impl Keeper {
         .bind(&subject.id)
         .bind(subject.revision)
         .bind((!is_too_much).then_some(subject.revision))
-        .execute(self.cases.db.pool())
+        .bind(now.as_second())
+        .execute(&mut *tx)
         .await?;
-        Ok(saved.rows_affected() == 1)
+        if saved.rows_affected() != 1 {
+            return Ok(false);
+        }
+        // While a hold is still to be taken off, what protects is not yet what it will be.
+        if !is_too_much {
+            tell_change(&mut tx, subject, lock, &found.keeping.because, now).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// When the store is to be looked at next: in time to roll a lock forward, and every month in any case.

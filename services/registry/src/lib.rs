@@ -4,31 +4,53 @@
 //! documents in the store, from which alone it can be rebuilt.
 
 mod api;
+mod attention;
 mod audit;
 mod cases;
 mod config;
 mod db;
+mod deadlines;
+mod disposal;
 mod documents;
 mod error;
+mod extensions;
 mod facets;
 mod find;
 mod follow;
 mod keeper;
 mod locks;
 mod objects;
+mod outbox;
 mod rebuild;
 mod recording;
+mod rules;
 mod service;
 mod turns;
+
+use caselock_domain::time::Timestamp;
 
 pub use audit::{Finding, Kind, Line, Rule, Summary, audit};
 pub use cases::Cases;
 pub use config::{Periods, RegistryConfig};
 pub use db::Db;
+pub use deadlines::{Awaited, Judge};
+pub use disposal::{Disposer, Refused};
 pub use error::RegistryError;
+pub use extensions::Wish;
 pub use find::{Found, Wanted, find};
 pub use follow::Following;
 pub use keeper::Keeper;
+pub use outbox::Outbox;
 pub use rebuild::rebuild;
 pub use recording::Recording;
+pub use rules::Rules;
 pub use service::{Registry, RegistryContext, start};
+
+/// A moment as rows have it: seconds since 1970.
+fn moment(seconds: i64) -> Result<Timestamp, RegistryError> {
+    Timestamp::from_second(seconds).map_err(malformed)
+}
+
+fn malformed(error: impl ToString) -> RegistryError {
+    RegistryError::Row(error.to_string())
+}

@@ -1,6 +1,6 @@
 //! The registry on Kafka, S3 and PostgreSQL.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, ensure};
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
@@ -87,7 +87,8 @@ async fn rebuild(config: Config) -> anyhow::Result<()> {
     let db = Db::open(&config.registry.database).await.context("open the registry's database")?;
     let _lead = db.lead().await.context("wait until no other registry works on the database")?;
     let store = S3Store::open(&config.s3).await;
-    let cases = Cases::new(db, store, system_clock(), config.registry.periods()?.rolling.to);
+    let rules = Arc::new(config.registry.rules()?);
+    let cases = Cases::new(db, store, system_clock(), rules, config.registry.periods()?.rolling.to);
     let count = caselock_registry::rebuild(&cases).await?;
     println!("{count} recordings were read from the store");
     Ok(())
@@ -98,7 +99,8 @@ async fn audit(config: Config, json: bool) -> anyhow::Result<ExitCode> {
     let db = Db::open(&config.registry.database).await.context("open the registry's database")?;
     let store = S3Store::open(&config.s3).await;
     let rolling = config.registry.periods()?.rolling;
-    let cases = Cases::new(db, store, system_clock(), rolling.to);
+    let rules = Arc::new(config.registry.rules()?);
+    let cases = Cases::new(db, store, system_clock(), rules, rolling.to);
     let summary = caselock_registry::audit(&cases, &rolling, |line| show(line, json)).await?;
     if json {
         println!("{}", serde_json::to_string(&summary)?);

@@ -7,7 +7,7 @@ use caselock_domain::{
 };
 use sqlx::Row;
 
-use crate::{Cases, Db, Recording, RegistryError, documents};
+use crate::{Cases, Db, RegistryError, documents, outbox::Telling};
 
 /// Reads every manifest and every entry of a case into the database. Returns how many recordings were read by this call.
 pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
@@ -21,11 +21,15 @@ pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
         for key in &page.keys {
             if object_key::is_case_entry(key) {
                 take_entry(cases, key).await?;
+            } else if object_key::is_extension(key) {
+                pass_over(key, cases.adopt_extension(key).await)?;
+            } else if object_key::disposed_generation(key).is_some() {
+                pass_over(key, cases.adopt_disposal(key).await)?;
             }
             let Some((bureau, id, generation)) = manifest_of(key) else { continue };
             let Some(documents) = documents::read(store, &bureau, id, generation).await? else { continue };
             let mut transaction = db.begin().await?;
-            Recording::of(&documents).save(&mut transaction).await?;
+            documents.save(&mut transaction, &cases.rules, Telling::Past).await?;
             transaction.commit().await?;
             count += 1;
         }
@@ -40,13 +44,18 @@ pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
 /// Keys come in order, so entries do. One that does not follow is told, and stops nothing.
 async fn take_entry(cases: &Cases, key: &str) -> Result<(), RegistryError> {
     let adopted = match cases.read(key).await {
-        Ok(Some(entry)) => cases.adopt(&entry).await,
+        Ok(Some(entry)) => cases.adopt(&entry, Telling::Past).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
+    pass_over(key, adopted)
+}
+
+/// A document that can't be read, or does not follow, is told, and stops nothing.
+fn pass_over(key: &str, adopted: Result<(), RegistryError>) -> Result<(), RegistryError> {
     match adopted {
         Err(error @ (RegistryError::Case(_) | RegistryError::Entry(_))) => {
-            tracing::error!(key, %error, "an entry of a case does not follow");
+            tracing::error!(key, %error, "a document can't be taken over");
             Ok(())
         }
         adopted => adopted,

@@ -96,8 +96,8 @@ impl Recording {
         }
     }
 
-    /// Saves it. Saving what is there changes nothing; an older generation changes nothing either.
-    pub async fn save(&self, transaction: &mut Transaction<'static, Any>) -> Result<(), RegistryError> {
+    /// Saves it. Saving what is there changes nothing; an older generation changes nothing either. Whether anything changed.
+    pub(crate) async fn save(&self, transaction: &mut Transaction<'static, Any>) -> Result<bool, RegistryError> {
         let saved = sqlx::query(
             "INSERT INTO recordings (id, bureau, generation, object_key, version, size, blake3, stored_at, floor_until,
                  hold_at_storing, verification, derivation, used_at, scene_ended_at, unit, device_id, party, cause,
@@ -143,10 +143,11 @@ impl Recording {
         .execute(&mut **transaction)
         .await?;
         if saved.rows_affected() == 0 {
-            return Ok(());
+            return Ok(false);
         }
         touch_recording(transaction, &self.id, &self.bureau).await?;
-        facets::of_recording(transaction, self).await
+        facets::of_recording(transaction, self).await?;
+        Ok(true)
     }
 
     /// A bureau's recording; another bureau's is not there.

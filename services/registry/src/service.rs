@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    Cases, Db, Following, Keeper, RegistryConfig,
+    Cases, Db, Disposer, Following, Judge, Keeper, Outbox, RegistryConfig,
     api::{Api, ApiServer},
 };
 
@@ -57,20 +57,29 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
     ensure!(!config.database.is_empty(), "registry.database is needed");
     let RegistryContext { log, store, clock, health, stop } = context;
     let (door, periods) = (config.door()?, config.periods()?);
-    log.check(Topic::Events).await.context("check the topic of the events")?;
+    for topic in [Topic::Events, Topic::Uploads] {
+        log.check(topic).await.with_context(|| format!("check {topic}"))?;
+    }
     let db = Db::open(&config.database).await.context("open the registry's database")?;
-    let cases = Cases::new(db.clone(), store.clone(), clock.clone(), periods.rolling.to);
-    let following = Following { db: db.clone(), log, store };
-    let keeper = Keeper::new(cases.clone(), Arc::new(following.clone()), periods.rolling, config.pace);
+    let rules = Arc::new(config.rules()?);
+    let cases = Cases::new(db.clone(), store, clock.clone(), rules.clone(), periods.rolling.to);
+    let following = Arc::new(Following { cases: cases.clone(), log: log.clone() });
+    let keeper = Keeper::new(cases.clone(), following.clone(), periods.rolling, config.pace);
+    let outbox = Outbox::new(db.clone(), log.clone());
+    let disposer = Disposer::new(cases.clone(), following.clone(), keeper.clone(), outbox.clone(), log);
+    let judge =
+        Judge { db: db.clone(), following: following.clone(), outbox: outbox.clone(), clock: clock.clone(), rules };
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let api = Api {
         cases,
         following: following.clone(),
         keeper: keeper.clone(),
+        disposer: disposer.clone(),
         periods,
         clock,
         bureaus_close_cases: config.bureaus_close_cases,
+        bureaus_extend_deadlines: config.bureaus_extend_deadlines,
     };
     health.expect("registry-lead");
     let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -91,7 +100,10 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
         let incoming = accept(listener, door, room, stop.clone());
         let work = async {
             let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-            tokio::join!(served, following.run(health, stop.clone()), keeper.run(stop.clone())).0.context("serve")
+            let follow = following.clone().run(health, stop.clone());
+            let (published, judged) = (outbox.run(following, stop.clone()), judge.run(stop.clone()));
+            let (kept, disposed) = (keeper.run(stop.clone()), disposer.run(stop.clone()));
+            tokio::join!(served, follow, kept, disposed, published, judged).0.context("serve")
         };
         tokio::select! {
             done = work => done,

@@ -131,7 +131,7 @@ async fn weak_locks_and_delete_markers_on_the_s3_server() {
         put.object_lock_retain_until_date(in_a_day.into()).send().await.unwrap();
     }
     let fresh = Kind::Postgres.fresh().await;
-    let cases = Cases::new(fresh.db.clone(), store.clone(), system_clock(), 6.months());
+    let cases = Cases::new(fresh.db.clone(), store.clone(), system_clock(), common::world::rules(), 6.months());
     assert_eq!(rebuild(&cases).await.unwrap(), 1);
     // The copy of the original is another version than the manifest says: that can't be repaired.
     let copied = (What::UnknownVersion, "original".to_owned());
@@ -142,7 +142,7 @@ async fn weak_locks_and_delete_markers_on_the_s3_server() {
         .chain([copied.clone()])
         .collect();
     assert_eq!(found(&cases).await, weak);
-    let following = Following { db: fresh.db.clone(), log: world.log.clone(), store: store.clone() };
+    let following = Following { cases: cases.clone(), log: world.log.clone() };
     let keeper = Keeper::new(cases.clone(), Arc::new(following), Rolling::default(), 1_000_000);
     keeper.round().await.unwrap();
     assert_eq!(found(&cases).await, [copied.clone()].into());

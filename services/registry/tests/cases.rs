@@ -56,7 +56,7 @@ fn store() -> (Arc<dyn Store>, TempDir) {
 }
 
 fn cases(db: &Db, store: &Arc<dyn Store>) -> Cases {
-    Cases::new(db.clone(), store.clone(), system_clock(), 6.months())
+    Cases::new(db.clone(), store.clone(), system_clock(), common::world::rules(), 6.months())
 }
 
 async fn keys(store: &dyn Store) -> Vec<String> {

@@ -9,7 +9,7 @@ use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingVerified;
 use caselock_registry::{Cases, Db, Following, Recording, rebuild};
 use caselock_runtime::clock::system_clock;
-use common::{Kind, dump};
+use common::{Kind, dump, world::rules};
 use jiff::ToSpan;
 
 on_both_databases!(
@@ -39,11 +39,11 @@ fn id(key: &str) -> RecordingId {
 }
 
 fn cases(bench: &Bench, db: &Db) -> Cases {
-    Cases::new(db.clone(), bench.store.clone(), system_clock(), 6.months())
+    Cases::new(db.clone(), bench.store.clone(), system_clock(), rules(), 6.months())
 }
 
 fn following(bench: &Bench, db: &Db) -> Following {
-    Following { db: db.clone(), log: bench.log.clone(), store: bench.store.clone() }
+    Following { cases: cases(bench, db), log: bench.log.clone() }
 }
 
 async fn events_and_bucket_give_the_same_state(kind: Kind) {
@@ -57,7 +57,7 @@ async fn events_and_bucket_give_the_same_state(kind: Kind) {
     // Bucket first, then events: nothing new.
     following(&bench, &rebuilt.db).catch_up().await.unwrap();
     assert_eq!(dump(&rebuilt.db).await, state);
-    assert_eq!(rebuilt.db.positions().await.unwrap(), followed.db.positions().await.unwrap());
+    assert_eq!(rebuilt.db.positions(Topic::Events).await.unwrap(), followed.db.positions(Topic::Events).await.unwrap());
     // What a reopened database says.
     let again = Db::open(&followed.url).await.unwrap();
     assert_eq!(dump(&again).await, state);
@@ -85,7 +85,9 @@ async fn every_event_about_a_recording_is_read(kind: Kind) {
     for partition in 0..bench.log.partitions(Topic::Events) {
         let end = bench.log.bounds(Topic::Events, partition).await.unwrap().end;
         let next = if partition == 0 { offset } else { end };
-        let skip = sqlx::query("INSERT INTO positions (partition_number, next_offset) VALUES ($1, $2)");
+        let skip = sqlx::query(
+            "INSERT INTO reads (topic, partition_number, next_offset) VALUES ('caselock.events.v1', $1, $2)",
+        );
         skip.bind(i64::from(partition)).bind(next as i64).execute(fresh.db.pool()).await.unwrap();
     }
     following(&bench, &fresh.db).catch_up().await.unwrap();
@@ -143,5 +145,5 @@ async fn what_cannot_be_read_is_passed_over(kind: Kind) {
     following(&bench, &fresh.db).catch_up().await.unwrap();
     assert_eq!(dump(&fresh.db).await.iter().filter(|line| line.starts_with("recordings")).count(), 3);
     let end = bench.log.bounds(Topic::Events, partition).await.unwrap().end;
-    assert_eq!(fresh.db.positions().await.unwrap()[&partition], end);
+    assert_eq!(fresh.db.positions(Topic::Events).await.unwrap()[&partition], end);
 }

@@ -46,6 +46,12 @@ pub enum Command {
     Case(Case),
     /// Finds stored recordings.
     Find(Box<Find>),
+    /// By when recordings must be stored (Article 13): two working days after the process on the site ended.
+    #[command(subcommand)]
+    Deadlines(Deadlines),
+    /// For the archive: what has run out, and its removal.
+    #[command(subcommand)]
+    Dispose(Dispose),
 }
 
 #[derive(Args)]
@@ -351,7 +357,88 @@ pub struct Find {
     /// This recording alone.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub recording: String,
+    /// Only those that are flagged so.
+    #[arg(long, value_parser = ["document_times", "notice_missing", "clock_wrong", "late", "sequence_gap", "case_never_opened"])]
+    pub flag: Option<String>,
+    /// Only those that were stored so: before the deadline, within an extension, or after both.
+    #[arg(long, value_parser = ["on_time", "extended", "late"])]
+    pub deadline: Option<String>,
+    /// Only those that reading back found so; pending is not read back yet.
+    #[arg(long, value_parser = ["pending", "intact", "damaged"])]
+    pub verification: Option<String>,
     /// At most so many.
     #[arg(long, default_value_t = 1000)]
     pub limit: u32,
+}
+
+#[derive(Subcommand)]
+pub enum Deadlines {
+    /// Lists them, the earliest first: of what was announced, opened or stored.
+    List(ListDeadlines),
+    /// Extends them: approved by 机构主管领导, with the reason.
+    Extend(ExtendDeadlines),
+}
+
+#[derive(Args)]
+pub struct ListDeadlines {
+    #[command(flatten)]
+    pub registry: Registry,
+    /// Only those that stand so.
+    #[arg(long, value_parser = ["awaited", "on_time", "extended", "late", "overdue"])]
+    pub standing: Option<String>,
+    /// This recording alone.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub recording: String,
+    /// At most so many.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u32,
+}
+
+#[derive(Args)]
+pub struct ExtendDeadlines {
+    /// Ids of recordings.
+    #[arg(required = true)]
+    pub recordings: Vec<String>,
+    #[command(flatten)]
+    pub registry: Registry,
+    /// To when, for example 2026-03-06 (the end of that day) or 2026-03-06T12:00:00+08:00.
+    #[arg(long, value_name = "TIME")]
+    pub until: String,
+    /// 机构主管领导, who approved it.
+    #[arg(long)]
+    pub approver: String,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+}
+
+#[derive(Subcommand)]
+pub enum Dispose {
+    /// Lists recordings whose retention has run out, and what it followed from. Removes nothing.
+    List(ListDisposable),
+    /// Removes recordings whose retention has run out, for good. Of each a record stays. Whatever may not go is refused.
+    Run(RunDisposal),
+}
+
+#[derive(Args)]
+pub struct ListDisposable {
+    #[command(flatten)]
+    pub registry: Registry,
+    /// At most so many.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u32,
+}
+
+#[derive(Args)]
+pub struct RunDisposal {
+    /// Ids of recordings.
+    pub recordings: Vec<String>,
+    #[command(flatten)]
+    pub registry: Registry,
+    /// A file with an id in each line, or the CSV that `dispose list` printed.
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Why, for the record.
+    #[arg(long)]
+    pub reason: String,
 }

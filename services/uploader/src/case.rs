@@ -18,7 +18,7 @@ use crate::{
 /// Recordings bound in one call.
 const BOUND: usize = 200;
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 14] = [
     full("bureau"),
     brief("number"),
     brief("status"),
@@ -32,6 +32,7 @@ const COLUMNS: [Column; 13] = [
     brief("recordings"),
     brief("unsettled"),
     full("entries"),
+    brief("flags"),
 ];
 
 pub async fn run(command: args::Case) -> anyhow::Result<u8> {
@@ -154,7 +155,7 @@ async fn list(asked: args::ListCases) -> anyhow::Result<u8> {
         }
     }
     // A list does not count recordings.
-    let kept = |name: &str| !["recordings", "unsettled"].contains(&name);
+    let kept = |name: &str| !["recordings", "unsettled", "flags"].contains(&name);
     let keep: Vec<bool> = COLUMNS.iter().map(|column| kept(column.name)).collect();
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|column| kept(column.name)).collect();
     for row in &mut rows {
@@ -182,5 +183,6 @@ pub fn row(case: Case) -> Vec<Value> {
         case.recordings.into(),
         case.unsettled.into(),
         case.entries.into(),
+        case.flags.iter().map(|raised| word(raised.flag().as_str_name(), "FLAG_")).collect(),
     ]
 }

@@ -16,7 +16,8 @@ fn is_removable(sys: &Path, number: u64) -> bool {
     let major = (number >> 8) & 0xfff | (number >> 32) & !0xfff;
     let minor = number & 0xff | (number >> 12) & !0xff;
     let Ok(device) = sys.join(format!("dev/block/{major}:{minor}")).canonicalize() else { return false };
-    let says_so = |folder: &Path| std::fs::read_to_string(folder.join("removable")).is_ok_and(|said| said.trim() == "1");
+    let says_so =
+        |folder: &Path| std::fs::read_to_string(folder.join("removable")).is_ok_and(|said| said.trim() == "1");
     // A partition lies in the folder of its disk.
     device.ancestors().take(2).any(says_so)
         || device.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb"))

@@ -1,7 +1,7 @@
 //! `caselock find`.
 
 use caselock_domain::digest::Blake3;
-use caselock_proto::v1::{FindRecordingsRequest, FoundRecording};
+use caselock_proto::v1::{DeadlineStanding, FindRecordingsRequest, Flag, FoundRecording, VerificationState};
 use serde_json::Value;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// Asked for at once.
 const PAGE: u32 = 500;
 
-const COLUMNS: [Column; 19] = [
+const COLUMNS: [Column; 23] = [
     full("bureau"),
     brief("recording_id"),
     brief("original_name"),
@@ -34,6 +34,10 @@ const COLUMNS: [Column; 19] = [
     brief("kept_because"),
     full("kept_for_case"),
     full("settled"),
+    full("due"),
+    brief("standing"),
+    full("verification"),
+    brief("flags"),
     full("object_key"),
 ];
 
@@ -53,6 +57,9 @@ pub async fn run(asked: args::Find) -> anyhow::Result<u8> {
         cause: asked.cause,
         case_number: asked.case_number,
         recording_id: asked.recording,
+        flag: named(asked.flag, "FLAG_", Flag::from_str_name),
+        deadline: named(asked.deadline, "DEADLINE_STANDING_", DeadlineStanding::from_str_name),
+        verification: named(asked.verification, "VERIFICATION_STATE_", VerificationState::from_str_name),
         page_size: 0,
         page_token: String::new(),
     };
@@ -72,9 +79,17 @@ pub async fn run(asked: args::Find) -> anyhow::Result<u8> {
     Ok(STORED)
 }
 
+/// The number of a schema's word that was given in small letters; 0 where none was.
+fn named<T: Into<i32>>(word: Option<String>, prefix: &str, parse: fn(&str) -> Option<T>) -> i32 {
+    word.and_then(|word| parse(&format!("{prefix}{}", word.to_uppercase()))).map_or(0, Into::into)
+}
+
 fn row(found: FoundRecording) -> Vec<Value> {
     let text = |text: String| if text.is_empty() { Value::Null } else { text.into() };
     let kept_because = word(found.kept_because().as_str_name(), "KEPT_BECAUSE_");
+    let standing = word(found.deadline().as_str_name(), "DEADLINE_STANDING_");
+    let verification = word(found.verification().as_str_name(), "VERIFICATION_STATE_");
+    let flags: Vec<Value> = found.flags.iter().map(|raised| word(raised.flag().as_str_name(), "FLAG_")).collect();
     let metadata = found.metadata.unwrap_or_default();
     let blake3 = <[u8; 32]>::try_from(&found.blake3[..]).map(|digest| Blake3(digest).to_hex());
     vec![
@@ -96,6 +111,10 @@ fn row(found: FoundRecording) -> Vec<Value> {
         kept_because,
         text(found.kept_for_case),
         found.settled.into(),
+        time(found.due),
+        standing,
+        verification,
+        flags.into(),
         found.object_key.into(),
     ]
 }

@@ -3,11 +3,13 @@
 mod args;
 mod bwlimit;
 mod case;
+mod deadlines;
 mod delete;
+mod device;
+mod dispose;
 mod fields;
 mod find;
 mod import;
-mod device;
 mod journal;
 mod kind;
 mod manifest;
@@ -56,6 +58,8 @@ async fn main() -> ExitCode {
         Command::Receipt(receipt) => receipts::verify(&receipt).await,
         Command::Case(case) => case::run(case).await,
         Command::Find(find) => find::run(*find).await,
+        Command::Deadlines(deadlines) => deadlines::run(deadlines).await,
+        Command::Dispose(dispose) => dispose::run(dispose).await,
     };
     match done {
         Ok(code) => ExitCode::from(code),

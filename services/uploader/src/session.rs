@@ -8,15 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use caselock_client::{Client, Connect, Footage, Progress, Throttle, Upload, UploadError, content_key};
+use caselock_client::{Client, Connect, Footage, Progress, Stamp, Throttle, Upload, UploadError, content_key};
 use caselock_domain::{metadata::Metadata, reason::Reason};
-use caselock_proto::v1::RecordingMetadata;
+use caselock_proto::v1::{Announcement, RecordingMetadata};
 
 use crate::{
     args::{self, Connection},
     delete::delete_source,
-    fields::Fields,
     device,
+    fields::Fields,
     journal::{Entry, Journal},
     kind::{self, FileKind},
     manifest::Manifest,
@@ -29,7 +29,11 @@ use crate::{
     usage,
 };
 
+/// How long to go on announcing where the gateway does not answer.
+const ANNOUNCING: Duration = Duration::from_secs(10);
+
 /// A file that may be sent.
+#[derive(Clone)]
 pub struct Planned {
     pub path: PathBuf,
     pub kind: FileKind,
@@ -149,6 +153,29 @@ impl Session {
             delete_source: arguments.delete_source,
             turns: Turns::default(),
         })
+    }
+
+    /// Says what is to come before its bytes do, so that what never comes is noticed. What the journal has is there already. No
+    /// upload depends on it: where it can't be done that is said, and the upload's own errors tell the rest.
+    pub async fn announce(&self, files: &[Planned]) {
+        let announced = async {
+            let mut recordings = Vec::new();
+            for file in files {
+                let (path, device) = (file.path.clone(), file.metadata.device_id.clone());
+                let stamp = Stamp::of(&file.path)?;
+                // A file that can't be read is its own upload's to tell.
+                let Ok(content) = blocking(move || content_key(&path, &device)).await else { continue };
+                if self.journal.find(&file.path, &stamp, &content).is_none() {
+                    let idempotency_key = file.key.clone().unwrap_or(content);
+                    recordings.push(Announcement { idempotency_key, metadata: Some(file.metadata.clone()) });
+                }
+            }
+            Ok::<_, anyhow::Error>(self.client.announce(recordings, ANNOUNCING.min(self.patience)).await?)
+        };
+        if let Err(error) = announced.await {
+            self.show.line(&say("not-announced", &[("error", &shown(&error))]));
+            tracing::warn!("what is to come could not be announced: {error:#}");
+        }
     }
 
     /// Brings one file to its receipt, and says so; deletes it where that was asked for.

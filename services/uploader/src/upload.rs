@@ -37,6 +37,7 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
         return Ok(dry_run(&show, &planned, outcomes.is_empty()));
     }
     let session = Arc::new(Session::new(&arguments.session, &arguments.paths, show.clone())?);
+    session.announce(&planned).await;
     let room = Arc::new(Semaphore::new(usize::from(arguments.session.parallel)));
     let mut tasks = JoinSet::new();
     for file in planned {

@@ -141,9 +141,11 @@ impl Watch {
                 return;
             }
         };
+        let mut to_come = Vec::new();
         for (path, stamp) in files {
             match sources.plan(&path) {
                 Ok(file) => {
+                    to_come.push(file.clone());
                     if self.seen.get_mut(&path).is_some_and(|seen| !std::mem::replace(&mut seen.is_counted, true)) {
                         self.show.expect(1, stamp.size);
                     }
@@ -160,6 +162,9 @@ impl Watch {
                 }
             }
         }
+        // Most of them wait for their turn; all are known before.
+        let session = self.session.clone();
+        tokio::spawn(async move { session.announce(&to_come).await });
     }
 
     fn done(&mut self, path: &Path, uploaded: Stamp, outcome: &Outcome) {

@@ -30,7 +30,16 @@ impl Worker {
     pub(super) async fn find_stored(&self, job: &Job) -> Result<Option<Outcome>, WorkError> {
         let bureau = &job.opened()?.bureau;
         let keys = self.keys(&object_key::recording(bureau, job.id)).await?;
-        let generations: BTreeSet<_> = keys.iter().filter_map(|key| object_key::manifest_generation(key)).collect();
+        // What was disposed of may not be deleted yet, and vouches for nothing.
+        let is_disposed = |generation: &u32| {
+            job.facts.is_disposed(*generation)
+                || keys.iter().any(|key| object_key::disposed_generation(key) == Some(*generation))
+        };
+        let generations: BTreeSet<_> = keys
+            .iter()
+            .filter_map(|key| object_key::manifest_generation(key))
+            .filter(|generation| !is_disposed(generation))
+            .collect();
         // The newest generation that was stored counts, whichever one this is.
         for generation in generations.iter().rev() {
             match self.manifest(job, *generation).await {
@@ -44,6 +53,11 @@ impl Worker {
                 Err(error) => return Err(error),
             }
             tracing::error!(recording = %job.id, generation, "a manifest vouches for no object");
+        }
+        let disposed = keys.iter().filter_map(|key| object_key::disposed_generation(key)).max();
+        if disposed.is_some_and(|disposed| disposed >= job.generation()) {
+            // It was disposed of so long ago that the facts are forgotten: no generation is used twice.
+            return self.doomed(job, "DISPOSED").await.map(Some);
         }
         let key = object_key::original(bureau, job.id, job.generation());
         if keys.contains(&key) || generations.contains(&job.generation()) {

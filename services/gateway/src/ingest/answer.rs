@@ -50,5 +50,6 @@ fn state(phase: Option<Phase>) -> proto::RecordingState {
         Some(Phase::Verified) => proto::RecordingState::Verified,
         Some(Phase::Derived) => proto::RecordingState::Derived,
         Some(Phase::Abandoned) => proto::RecordingState::Abandoned,
+        Some(Phase::Disposed) => proto::RecordingState::Disposed,
     }
 }

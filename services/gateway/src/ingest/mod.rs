@@ -1,5 +1,6 @@
 //! `IngestService`: one file a call.
 
+mod announce;
 mod answer;
 mod open;
 mod seal;
@@ -84,6 +85,18 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl IngestService for IngestServer {
+    async fn announce_recordings(
+        &self,
+        request: Request<proto::AnnounceRecordingsRequest>,
+    ) -> Answer<proto::AnnounceRecordingsResponse> {
+        let span = span("AnnounceRecordings", &request);
+        let announced = async {
+            let bureau = self.0.caller(&request)?;
+            self.0.announce_recordings(bureau, request.into_inner()).await
+        };
+        announced.instrument(span).await.map(Response::new).map_err(|r| self.0.refuse(r))
+    }
+
     async fn open_upload(&self, request: Request<proto::OpenUploadRequest>) -> Answer<proto::OpenUploadResponse> {
         let span = span("OpenUpload", &request);
         let opened = async {
@@ -169,6 +182,7 @@ impl Ingest {
                 self.view.catch_up(id).await?;
             }
             Some(Phase::Abandoned) => {}
+            Some(Phase::Disposed) => return Err(answer::closed("it was disposed of")),
             _ => return Err(answer::closed("it is sealed: it will be stored, and cannot be given up")),
         }
         self.view.look(&bureau, id, |facts| answer::recording(id, facts)).ok_or_else(Refusal::not_found)

@@ -41,14 +41,14 @@ impl Ingest {
             .unwrap_or_else(|| Err(Refusal::new(Reason::LogUnavailable, "the opening is not visible yet: try again")))
     }
 
-    /// What is there already; `None` where there is nothing, or what was given up.
+    /// What is there already; `None` where there is nothing, or what was given up or disposed of.
     fn known(&self, id: RecordingId, wanted: &Opened) -> Option<Result<proto::OpenUploadResponse, Refusal>> {
         self.view
             .look(&wanted.bureau, id, |facts| {
-                let opened = facts.opened()?;
-                if facts.phase() == Some(Phase::Abandoned) {
+                if matches!(facts.phase(), Some(Phase::Abandoned | Phase::Disposed)) {
                     return None;
                 }
+                let opened = facts.opened()?;
                 let conflicts = conflicts(opened, wanted);
                 if !conflicts.is_empty() {
                     return Some(Err(Refusal {

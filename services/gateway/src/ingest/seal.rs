@@ -56,7 +56,7 @@ fn wanted(request: &proto::SealUploadRequest) -> Result<(Blake3, u64), Refusal> 
 }
 
 fn check(facts: &RecordingFacts, generation: u32, wanted: (Blake3, u64)) -> Result<Next, Refusal> {
-    let (Some(now), Some(opened)) = (facts.now(), facts.opened()) else { return Err(Refusal::not_found()) };
+    let Some(now) = facts.now() else { return Err(Refusal::not_found()) };
     match facts.phase() {
         // "Send again" is a normal turn: the answer shows the new generation.
         Some(Phase::Open) if facts.current() != generation => Ok(Next::Tell),
@@ -65,8 +65,12 @@ fn check(facts: &RecordingFacts, generation: u32, wanted: (Blake3, u64)) -> Resu
         Some(Phase::Open) if now.abandon_requested().is_some() => {
             Err(answer::closed("its client asked to give it up; open it again"))
         }
-        Some(Phase::Open) => check_whole(now, opened.shape, wanted).map(|()| Next::Seal),
+        Some(Phase::Open) => {
+            let opened = facts.opened().ok_or_else(Refusal::not_found)?;
+            check_whole(now, opened.shape, wanted).map(|()| Next::Seal)
+        }
         Some(Phase::Abandoned) => Err(answer::closed("it was abandoned; open it again")),
+        Some(Phase::Disposed) => Err(answer::closed("it was disposed of; open it again")),
         _ => {
             let stored = now.receipt().and_then(|r| r.payload().ok()).map(|p| (p.blake3, p.size));
             match now.seal().or(stored) {

@@ -3,6 +3,7 @@
 //! [`Client::upload`] keeps no state of its own: what is held is asked of the gateway, so it may be killed anywhere and run
 //! again, on another day and against another gateway.
 
+mod announce;
 mod connect;
 mod error;
 mod file;

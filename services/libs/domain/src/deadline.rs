@@ -27,6 +27,12 @@ pub enum Standing {
     Overdue,
 }
 
+impl Standing {
+    /// Every standing.
+    pub const ALL: [Standing; 5] =
+        [Standing::Awaited, Standing::OnTime, Standing::Extended, Standing::Late, Standing::Overdue];
+}
+
 /// A deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadline {

@@ -59,6 +59,10 @@ pub enum Subject {
     Verified,
     /// Derivatives.
     Derived,
+    /// One attempt to announce.
+    Announced(Nonce),
+    /// The stored generation was disposed of.
+    Disposed,
 }
 
 /// A fact's content.
@@ -88,6 +92,32 @@ pub enum Fact {
     Verified(bool, Timestamp),
     /// Derivatives were made; or why not.
     Derived(Option<String>, Timestamp),
+    /// A device holds the recording.
+    Announced(Box<Announced>),
+    /// The generation was disposed of.
+    Disposed(Disposed),
+}
+
+/// A recording as it was announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// The bureau.
+    pub bureau: BureauId,
+    /// The idempotency key.
+    pub key: IdempotencyKey,
+    /// The metadata.
+    pub metadata: Metadata,
+    /// When.
+    pub announced_at: Timestamp,
+}
+
+/// A generation that was disposed of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disposed {
+    /// The bureau.
+    pub bureau: BureauId,
+    /// When that was decided for good.
+    pub disposed_at: Timestamp,
 }
 
 /// An upload as it was opened.
@@ -171,6 +201,8 @@ impl FactKey {
             Subject::Receipted => (10, Vec::new()),
             Subject::Verified => (11, Vec::new()),
             Subject::Derived => (12, Vec::new()),
+            Subject::Announced(nonce) => (13, nonce.to_vec()),
+            Subject::Disposed => (14, Vec::new()),
         };
         out.push(kind);
         out.extend_from_slice(&discriminator);
@@ -202,6 +234,8 @@ impl FactKey {
             10 => Some(Subject::Receipted),
             11 => Some(Subject::Verified),
             12 => Some(Subject::Derived),
+            13 => nonce().map(Subject::Announced),
+            14 => Some(Subject::Disposed),
             _ => return Err(FactError("the kind is unknown: written by a newer version")),
         };
         Ok(Self {
@@ -258,6 +292,15 @@ impl Fact {
             Fact::Derived(failure, t) => {
                 P::Derived(proto::Derived { failure: failure.clone().unwrap_or_default(), derived_at: at(t) })
             }
+            Fact::Announced(a) => P::Announced(proto::Announced {
+                bureau: a.bureau.to_string(),
+                idempotency_key: a.key.as_str().to_owned(),
+                metadata: Some(a.metadata.to_proto()),
+                announced_at: at(&a.announced_at),
+            }),
+            Fact::Disposed(d) => {
+                P::Disposed(proto::Disposed { bureau: d.bureau.to_string(), disposed_at: at(&d.disposed_at) })
+            }
         };
         proto::Fact { fact: Some(fact) }.encode_to_vec().into()
     }
@@ -304,6 +347,16 @@ impl Fact {
                 Fact::Receipted(Box::new(receipt), moment(&r.stored_at)?)
             }
             P::Verified(v) => Fact::Verified(v.intact, moment(&v.verified_at)?),
+            P::Announced(a) => Fact::Announced(Box::new(Announced {
+                bureau: a.bureau.parse().map_err(|_| FactError("bureau"))?,
+                key: a.idempotency_key.parse().map_err(|_| FactError("idempotency_key"))?,
+                metadata: Metadata::from_proto(&a.metadata.unwrap_or_default()).map_err(|_| FactError("metadata"))?,
+                announced_at: moment(&a.announced_at)?,
+            })),
+            P::Disposed(d) => Fact::Disposed(Disposed {
+                bureau: d.bureau.parse().map_err(|_| FactError("bureau"))?,
+                disposed_at: moment(&d.disposed_at)?,
+            }),
             P::Derived(d) => Fact::Derived(Some(d.failure).filter(|f| !f.is_empty()), moment(&d.derived_at)?),
         })
     }

@@ -52,6 +52,27 @@ pub fn derivative(
     prefix(bureau, recording, generation) + &format!("derived/{profile}@{version}/{file}")
 }
 
+/// What the extensions of a recording's deadline begin with, with the slash at the end. They belong to all its generations.
+pub fn extensions(bureau: &BureauId, recording: RecordingId) -> String {
+    self::recording(bureau, recording) + "extensions/"
+}
+
+/// An extension of a recording's deadline.
+pub fn extension(bureau: &BureauId, recording: RecordingId, seq: u64) -> String {
+    entry_below(&extensions(bureau, recording), seq)
+}
+
+/// The record of the disposal of a generation. It stays, so that no generation is ever used twice.
+pub fn disposal(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
+    entry_below(&(self::recording(bureau, recording) + "disposals/"), generation.into())
+}
+
+/// The generation whose disposal a key below [`recording`] records, if it does.
+pub fn disposed_generation(key: &str) -> Option<u32> {
+    let (folder, file) = key.strip_suffix(".json")?.rsplit_once('/')?;
+    folder.ends_with("/disposals").then(|| file.parse().ok()).flatten()
+}
+
 /// What the record of a case begins with, with the slash at the end.
 pub fn case(bureau: &BureauId, case: CaseId) -> String {
     format!("v1/{bureau}/cases/{case}/")
@@ -67,8 +88,8 @@ pub fn entry_below(case: &str, seq: u64) -> String {
     format!("{case}{seq:020}.json")
 }
 
-/// What the keys of whatever a key belongs to begin with, with the slash at the end: a generation of a recording, or a case.
-/// `None` where it is of neither form.
+/// What the keys of whatever a key belongs to begin with, with the slash at the end: a generation of a recording, the
+/// extensions of its deadline, the records of its disposals, or a case. `None` where it is of no such form.
 pub fn owner(key: &str) -> Option<&str> {
     let parts: Vec<_> = key.split('/').collect();
     let depth = match parts[..] {
@@ -84,6 +105,12 @@ pub fn owner(key: &str) -> Option<&str> {
 pub fn is_case_entry(key: &str) -> bool {
     let parts: Vec<_> = key.split('/').collect();
     matches!(parts[..], ["v1", _, "cases", _, file] if file.ends_with(".json"))
+}
+
+/// Whether a key is that of an extension of a deadline.
+pub fn is_extension(key: &str) -> bool {
+    let parts: Vec<_> = key.split('/').collect();
+    matches!(parts[..], ["v1", _, "recordings", _, "extensions", file] if file.ends_with(".json"))
 }
 
 /// Where the start-up probe puts its object.

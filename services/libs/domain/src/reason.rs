@@ -60,13 +60,15 @@ pub enum Reason {
     OperatorNeeded,
     /// What protects a recording is not certain now.
     LockUnsettled,
+    /// The recording must still be kept, or it is not certain that it need not.
+    Retained,
     /// The registry's database, its log or its store can't be reached now, or it is being rebuilt.
     RegistryUnavailable,
 }
 
 impl Reason {
     /// Every reason, for documents and tests.
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 28] = [
         Reason::SegmentValueMismatch,
         Reason::SegmentConflict,
         Reason::SegmentOutOfRange,
@@ -93,6 +95,7 @@ impl Reason {
         Reason::CaseNotClosed,
         Reason::OperatorNeeded,
         Reason::LockUnsettled,
+        Reason::Retained,
         Reason::RegistryUnavailable,
     ];
 
@@ -125,6 +128,7 @@ impl Reason {
             Reason::CaseNotClosed => "CASE_NOT_CLOSED",
             Reason::OperatorNeeded => "OPERATOR_NEEDED",
             Reason::LockUnsettled => "LOCK_UNSETTLED",
+            Reason::Retained => "RETAINED",
             Reason::RegistryUnavailable => "REGISTRY_UNAVAILABLE",
         }
     }

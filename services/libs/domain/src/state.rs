@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use crate::{
     digest::{Blake3, SegmentValue},
-    fact::{Acknowledged, Completed, Fact, FactKey, Nonce, Opened, PartStored, Subject},
+    fact::{Acknowledged, Announced, Completed, Disposed, Fact, FactKey, Nonce, Opened, PartStored, Subject},
+    id::BureauId,
     receipt::Receipt,
 };
 
@@ -28,6 +29,8 @@ pub enum Phase {
     Derived,
     /// Given up before it was sealed.
     Abandoned,
+    /// Removed after its retention had run out, by decision of a person.
+    Disposed,
 }
 
 /// Everything known about one recording. Facts are applied in the order of their partition.
@@ -43,6 +46,7 @@ type Segments<T> = BTreeMap<(u32, SegmentValue), T>;
 /// The facts of one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerationFacts {
+    announced: BTreeMap<Nonce, (Offset, Box<Announced>)>,
     opens: BTreeMap<Nonce, (Offset, Box<Opened>)>,
     acknowledged: Segments<Acknowledged>,
     claims: BTreeMap<String, (Offset, Timestamp)>,
@@ -55,6 +59,7 @@ pub struct GenerationFacts {
     receipt: Option<(Receipt, Timestamp)>,
     verified: Option<(bool, Timestamp)>,
     derived: Option<(Option<String>, Timestamp)>,
+    disposed: Option<Disposed>,
     /// The sum over `unstored`, kept as facts come: it is asked for after each of them.
     backlog: u64,
     /// How many indices have several values: likewise.
@@ -76,9 +81,9 @@ impl RecordingFacts {
         self.generations.is_empty()
     }
 
-    /// The generation that counts: one that is stored; else the highest.
+    /// The generation that counts: one that is stored and not disposed of; else the highest.
     pub fn current(&self) -> u32 {
-        let stored = self.generations.iter().rev().find(|(_, g)| g.is_complete());
+        let stored = self.generations.iter().rev().find(|(_, g)| g.is_complete() && g.disposed.is_none());
         stored.or(self.generations.last_key_value()).map_or(0, |(number, _)| *number)
     }
 
@@ -101,10 +106,30 @@ impl RecordingFacts {
         self.generations.range(..=self.current()).rev().find_map(|(_, g)| lowest(&g.opens)).map(|(_, o)| o.as_ref())
     }
 
-    /// How far the recording has come; `None` while no opening is known.
+    /// The first announcement in the log.
+    pub fn announced(&self) -> Option<&Announced> {
+        self.generations.values().find_map(|g| lowest(&g.announced)).map(|(_, a)| a.as_ref())
+    }
+
+    /// The bureau, as soon as anything says which.
+    pub fn bureau(&self) -> Option<&BureauId> {
+        let disposed = || self.generations.values().find_map(|g| g.disposed.as_ref()).map(|d| &d.bureau);
+        let opened = self.opened().map(|o| &o.bureau);
+        opened.or_else(disposed).or_else(|| self.announced().map(|a| &a.bureau))
+    }
+
+    /// Whether this generation was disposed of.
+    pub fn is_disposed(&self, generation: u32) -> bool {
+        self.generations.get(&generation).is_some_and(|g| g.disposed.is_some())
+    }
+
+    /// How far the recording has come; `None` while no opening is known, announced or not.
     pub fn phase(&self) -> Option<Phase> {
-        self.opened()?;
         let now = self.now()?;
+        if now.disposed.is_some() {
+            return Some(Phase::Disposed);
+        }
+        self.opened()?;
         Some(match now {
             g if g.receipt.is_some() => match (&g.verified, &g.derived) {
                 (Some(_), Some(_)) => Phase::Derived,
@@ -160,6 +185,10 @@ impl GenerationFacts {
             (Subject::Receipted, Some(Fact::Receipted(receipt, at))) => self.receipt = Some((*receipt, at)),
             (Subject::Verified, Some(Fact::Verified(intact, at))) => self.verified = Some((intact, at)),
             (Subject::Derived, Some(Fact::Derived(failure, at))) => self.derived = Some((failure, at)),
+            (Subject::Announced(nonce), Some(Fact::Announced(a))) => {
+                self.announced.insert(*nonce, (offset, a));
+            }
+            (Subject::Disposed, Some(Fact::Disposed(d))) => self.disposed = Some(d),
             (subject, None) => self.forget(subject),
             // A value that does not fit its key is nothing this version wrote.
             (_, Some(_)) => {}
@@ -200,6 +229,10 @@ impl GenerationFacts {
             Subject::Receipted => self.receipt = None,
             Subject::Verified => self.verified = None,
             Subject::Derived => self.derived = None,
+            Subject::Announced(nonce) => {
+                release(&mut self.announced, nonce);
+            }
+            Subject::Disposed => self.disposed = None,
         }
     }
 
@@ -335,9 +368,14 @@ impl GenerationFacts {
         lowest(&self.completions).map(|(_, c)| c)
     }
 
-    /// The receipt.
+    /// The receipt. That of a generation that was disposed of vouches for nothing.
     pub fn receipt(&self) -> Option<&Receipt> {
-        self.receipt.as_ref().map(|(receipt, _)| receipt)
+        self.receipt.as_ref().filter(|_| self.disposed.is_none()).map(|(receipt, _)| receipt)
+    }
+
+    /// When the generation was disposed of.
+    pub fn disposed_at(&self) -> Option<Timestamp> {
+        self.disposed.as_ref().map(|disposed| disposed.disposed_at)
     }
 
     /// When the receipt was recorded: what is kept for a time is kept from then on.
@@ -350,11 +388,12 @@ impl GenerationFacts {
         self.verified.is_some()
     }
 
-    /// The keys of the facts that are no longer needed once the recording is stored, or sent again: segments, claims,
-    /// parts and seals; the completions last, since their presence says that the end is still to be finished.
+    /// The keys of the facts that are no longer needed once the recording is stored, or sent again: announcements, segments,
+    /// claims, parts and seals; the completions last, since their presence says that the end is still to be finished.
     pub fn finished_work(&self) -> Vec<Subject> {
         let acknowledged = self.acknowledged.keys();
         let mut subjects: Vec<_> = acknowledged.map(|(i, v)| Subject::Acknowledged(*i, *v)).collect();
+        subjects.extend(self.announced.keys().copied().map(Subject::Announced));
         subjects.extend(self.parts().map(|(i, v, _)| Subject::PartStored(i, *v)));
         subjects.extend(self.claims.keys().cloned().map(Subject::Claimed));
         subjects.extend(self.seals.keys().copied().map(Subject::Sealed));
@@ -372,6 +411,7 @@ impl GenerationFacts {
         subjects.extend(self.verified.as_ref().map(|_| Subject::Verified));
         subjects.extend(self.derived.as_ref().map(|_| Subject::Derived));
         subjects.extend(self.receipt.as_ref().map(|_| Subject::Receipted));
+        subjects.extend(self.disposed.as_ref().map(|_| Subject::Disposed));
         subjects
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use caselock_domain::{
     digest::{Blake3, SegmentValue},
-    fact::{self, Acknowledged, Completed, Fact, FactKey, Opened, PartStored, Subject},
+    fact::{self, Acknowledged, Announced, Completed, Disposed, Fact, FactKey, Opened, PartStored, Subject},
     id::RecordingId,
     metadata::{Matter, Metadata, RecordForm, Source},
     receipt::Receipt,
@@ -97,6 +97,18 @@ fn reset(generation: u32, reason: &str) -> (FactKey, Option<Fact>) {
     (key(generation, Subject::Reset(reason.into())), Some(Fact::Reset(at(2))))
 }
 
+fn announced(generation: u32, nonce: u8) -> (FactKey, Option<Fact>) {
+    let (_, Some(Fact::Opened(opened))) = opened(generation, nonce) else { unreachable!() };
+    let Opened { bureau, key: k, metadata, .. } = *opened;
+    let fact = Fact::Announced(Box::new(Announced { bureau, key: k, metadata, announced_at: at(0) }));
+    (key(generation, Subject::Announced([nonce; 16])), Some(fact))
+}
+
+fn disposed(generation: u32) -> (FactKey, Option<Fact>) {
+    let fact = Fact::Disposed(Disposed { bureau: "demo".parse().unwrap(), disposed_at: at(900) });
+    (key(generation, Subject::Disposed), Some(fact))
+}
+
 fn fold<'a>(records: impl IntoIterator<Item = &'a (usize, (FactKey, Option<Fact>))>) -> RecordingFacts {
     let mut facts = RecordingFacts::default();
     for (offset, (key, fact)) in records {
@@ -120,6 +132,8 @@ fn record() -> impl Strategy<Value = (FactKey, Option<Fact>)> {
         (generation.clone(), 0u8..2).prop_map(|(g, n)| completed(g, n, &n.to_string())),
         generation.clone().prop_map(receipted),
         (generation.clone(), 0u8..2).prop_map(|(g, r)| reset(g, &r.to_string())),
+        (generation.clone(), 0u8..2).prop_map(|(g, n)| announced(g, n)),
+        generation.clone().prop_map(disposed),
         generation.clone().prop_map(|g| (key(g, Subject::AbandonRequested), Some(Fact::AbandonRequested(at(1))))),
         generation.prop_map(|g| (key(g, Subject::Abandoned("X".into())), Some(Fact::Abandoned(at(1))))),
     ];
@@ -224,6 +238,26 @@ fn a_stored_generation_wins_over_a_higher_one() {
     assert_eq!((facts.current(), facts.phase(), facts.reason()), (1, Some(Phase::Open), Some("LOST")));
     assert_eq!(facts.opened().unwrap().metadata.unit, "unit of 1");
     assert!(facts.now().unwrap().held_segments().is_empty());
+}
+
+#[test]
+fn what_was_disposed_of_is_stored_no_more_and_begins_anew() {
+    let stored = [opened(0, 1), receipted(0)];
+    let gone = state(&[&stored[..], &[disposed(0)]].concat());
+    assert_eq!((gone.current(), gone.phase(), gone.now().unwrap().receipt()), (0, Some(Phase::Disposed), None));
+    // Nothing else may be left of it in the log.
+    let alone = state(&[disposed(0)]);
+    assert_eq!((alone.phase(), alone.bureau().unwrap().as_str()), (Some(Phase::Disposed), "demo"));
+    let again = state(&[&stored[..], &[disposed(0), opened(1, 2)]].concat());
+    assert_eq!((again.current(), again.phase(), again.is_disposed(0)), (1, Some(Phase::Open), true));
+}
+
+#[test]
+fn what_is_only_announced_is_in_no_phase() {
+    let facts = state(&[announced(0, 2), announced(0, 1)]);
+    assert_eq!((facts.phase(), facts.bureau().unwrap().as_str()), (None, "demo"));
+    assert_eq!(facts.announced().unwrap().metadata.unit, "unit of 2");
+    assert_eq!(state(&[announced(0, 2), opened(0, 1)]).phase(), Some(Phase::Open));
 }
 
 #[test]

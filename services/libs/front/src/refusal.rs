@@ -88,7 +88,8 @@ fn code(reason: Reason) -> Code {
         | Reason::SealDigestMismatch
         | Reason::UploadClosed
         | Reason::CaseClosed
-        | Reason::CaseNotClosed => Code::FailedPrecondition,
+        | Reason::CaseNotClosed
+        | Reason::Retained => Code::FailedPrecondition,
         Reason::RecordingNotFound | Reason::CaseNotFound => Code::NotFound,
         Reason::OperatorNeeded => Code::PermissionDenied,
         Reason::MemoryBudget | Reason::BacklogFull | Reason::Quota => Code::ResourceExhausted,

@@ -22,7 +22,7 @@ pub use error::LogError;
 pub use group::{Assignment, Commits, Control, Delivered, Member};
 pub use head::Head;
 pub use record::{Entry, Followed, Record};
-pub use records::{append_dead_letter, append_fact, publish};
+pub use records::{append_dead_letter, append_event, append_fact, publish};
 pub use topic::{Cleanup, Topic};
 
 /// A position in a partition. The first record's is 0; they only grow.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use caselock_domain::{
     dead_letter,
-    event::RecordingEvent,
+    event::{EventRecord, RecordingEvent},
     fact::{Fact, FactKey},
     id::{BureauId, RecordingId},
     partition,
@@ -31,10 +31,16 @@ pub async fn publish(
     generation: u32,
     at: Timestamp,
 ) -> Result<(), LogError> {
-    let record = event.record(bureau, recording, generation, at);
-    let headers = record.headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
-    let record = Record { key: record.key, headers, payload: Some(record.payload) };
-    log.append(Topic::Events, partition::of(recording, log.partitions(Topic::Events)), record).await?;
+    append_event(log, event.record(bureau, recording, generation, at)).await
+}
+
+/// Appends an event: to the partition that its key, the id of a recording or a case, has by our own hash.
+pub async fn append_event(log: &dyn Log, event: EventRecord) -> Result<(), LogError> {
+    let id = std::str::from_utf8(&event.key).ok().and_then(|text| text.parse().ok());
+    let partition = id.map_or(0, |id| partition::of(id, log.partitions(Topic::Events)));
+    let headers = event.headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
+    let record = Record { key: event.key, headers, payload: Some(event.payload) };
+    log.append(Topic::Events, partition, record).await?;
     Ok(())
 }
 

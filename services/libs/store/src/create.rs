@@ -44,6 +44,30 @@ pub async fn create(store: &dyn Store, key: &str, new: &NewObject, bytes: Bytes)
     }
 }
 
+/// Creates an object unless the key has one, brings what stands there to at least this lock, and reads that back. `None` where
+/// it was created; where it was there, its content, of at most `limit` bytes.
+pub async fn create_locked(
+    store: &dyn Store,
+    key: &str,
+    new: &NewObject,
+    bytes: Bytes,
+    lock: Lock,
+    limit: usize,
+) -> Result<Option<Bytes>> {
+    if bytes.len() > limit {
+        return Err(StoreError::new(ErrorKind::Invalid, key, format!("larger than {limit} bytes")));
+    }
+    let created = create(store, key, new, bytes).await?;
+    ensure_locked(store, key, created.version(), lock).await?;
+    match created {
+        Created::New(_) => Ok(None),
+        Created::Existing(_) => match read_document(store, key, limit).await? {
+            Some((_, there)) => Ok(Some(there)),
+            None => Err(StoreError::new(ErrorKind::Unavailable, key, "it is not readable yet")),
+        },
+    }
+}
+
 /// As [`create`], of a file that may be large: beyond [`PART`] bytes it goes in parts, one in memory at a time.
 pub async fn create_from(store: &dyn Store, key: &str, new: &NewObject, file: Arc<File>) -> Result<Created> {
     let size = file.metadata().map_err(|e| unreadable(key, e))?.len();

@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
 
 pub use crc::Crc64Nvme;
-pub use create::{Created, PART, create, create_from, ensure_locked, oldest_version, read_document};
+pub use create::{Created, PART, create, create_from, create_locked, ensure_locked, oldest_version, read_document};
 pub use error::{ErrorKind, StoreError};
 
 /// The result of a call to the store.

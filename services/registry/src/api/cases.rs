@@ -12,7 +12,7 @@ use caselock_proto::v1 as proto;
 use jiff::civil::Date;
 
 use super::{Api, bureau, named, page_size, refusal, show};
-use crate::{Recording, RegistryError};
+use crate::{Recording, RegistryError, attention};
 
 /// Recordings bound in one call: each is read back before the answer.
 const MAX_BOUND: usize = 200;
@@ -206,17 +206,19 @@ impl Api {
         let mut cases = Vec::new();
         for number in &numbers {
             let case = self.cases.find(&bureau, number).await.map_err(refusal)?;
-            cases.extend(case.map(|case| show::case(&case, (0, 0))));
+            cases.extend(case.map(|case| show::case(&case, (0, 0), Vec::new())));
         }
         Ok(proto::ListCasesResponse { cases, next_page_token })
     }
 
     async fn show(&self, case: &Case) -> Answer<proto::Case> {
-        Ok(show::case(case, self.cases.counts(case).await.map_err(refusal)?))
+        let flags = attention::raised(&self.cases.db, &[case.id().to_string()]).await.map_err(refusal)?;
+        let flags = flags.into_iter().map(|(_, raised)| raised).collect();
+        Ok(show::case(case, self.cases.counts(case).await.map_err(refusal)?, flags))
     }
 }
 
-fn required(field: &str, text: String) -> Answer<String> {
+pub(super) fn required(field: &str, text: String) -> Answer<String> {
     optional(field, text)?.ok_or_else(|| wrong(field))
 }
 

@@ -1,6 +1,8 @@
 //! `RegistryService`.
 
 mod cases;
+mod deadlines;
+mod disposal;
 mod recordings;
 mod show;
 
@@ -13,23 +15,28 @@ use caselock_domain::{
 use caselock_front::{Caller, Refusal};
 use caselock_proto::v1::{
     AddCaseNoteRequest, AddCaseNoteResponse, AmendCaseRequest, AmendCaseResponse, BindRecordingsRequest,
-    BindRecordingsResponse, CaseName, CloseCaseRequest, CloseCaseResponse, FindRecordingsRequest,
-    FindRecordingsResponse, GetCaseRequest, GetCaseResponse, ListCasesRequest, ListCasesResponse, OpenCaseRequest,
-    OpenCaseResponse, ReopenCaseRequest, ReopenCaseResponse, registry_service_server::RegistryService,
+    BindRecordingsResponse, CaseName, CloseCaseRequest, CloseCaseResponse, DisposeRecordingsRequest,
+    DisposeRecordingsResponse, ExtendDeadlinesRequest, ExtendDeadlinesResponse, FindRecordingsRequest,
+    FindRecordingsResponse, GetCaseRequest, GetCaseResponse, ListCasesRequest, ListCasesResponse, ListDeadlinesRequest,
+    ListDeadlinesResponse, ListDisposableRequest, ListDisposableResponse, OpenCaseRequest, OpenCaseResponse,
+    ReopenCaseRequest, ReopenCaseResponse, registry_service_server::RegistryService,
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Cases, Following, Keeper, Periods, RegistryError};
+use crate::{Cases, Disposer, Following, Keeper, Periods, RegistryError};
 
 /// What every call works with.
 pub struct Api {
     pub cases: Cases,
-    pub following: Following,
+    pub following: std::sync::Arc<Following>,
     pub keeper: Keeper,
+    pub disposer: Disposer,
     pub periods: Periods,
     pub clock: Clock,
     /// Whether bureaus may close their cases themselves.
     pub bureaus_close_cases: bool,
+    /// Whether bureaus may extend their deadlines themselves.
+    pub bureaus_extend_deadlines: bool,
 }
 
 /// Texts of requests: fields and what they may be.
@@ -58,6 +65,15 @@ fn named(caller: &Caller, name: Option<CaseName>) -> Result<(BureauId, CaseNumbe
     Ok((bureau, number))
 }
 
+/// A page's token: a number, a point and an id. The first page begins before everything.
+fn token(text: &str) -> Result<(i64, String), Refusal> {
+    match text.split_once('.') {
+        None if text.is_empty() => Ok((i64::MIN, String::new())),
+        Some((at, id)) if at.parse::<i64>().is_ok() => Ok((at.parse().unwrap_or_default(), id.to_owned())),
+        _ => Err(Refusal::field(Reason::RequestInvalid, "page_token", "the next_page_token of the page before")),
+    }
+}
+
 fn page_size(asked: u32) -> Result<u32, Refusal> {
     match asked {
         0 => Ok(DEFAULT_PAGE),
@@ -76,6 +92,9 @@ fn refusal(error: RegistryError) -> Refusal {
             Refusal::new(Reason::CaseClosed, "the case is closed, as another class or on another day: reopen it first")
         }
         RegistryError::Case(CaseError::Open) => Refusal::new(Reason::CaseNotClosed, "the case is open"),
+        RegistryError::Disposed(id) => {
+            Refusal::new(Reason::RecordingNotFound, format!("{id} is being removed: its retention had run out"))
+        }
         RegistryError::Unsettled => Refusal::new(
             Reason::LockUnsettled,
             "it is held, but an earlier order to lift the hold may still be on its way: ask again in a minute",
@@ -119,4 +138,8 @@ calls! {
     get_case: GetCaseRequest -> GetCaseResponse;
     list_cases: ListCasesRequest -> ListCasesResponse;
     find_recordings: FindRecordingsRequest -> FindRecordingsResponse;
+    list_deadlines: ListDeadlinesRequest -> ListDeadlinesResponse;
+    extend_deadlines: ExtendDeadlinesRequest -> ExtendDeadlinesResponse;
+    list_disposable: ListDisposableRequest -> ListDisposableResponse;
+    dispose_recordings: DisposeRecordingsRequest -> DisposeRecordingsResponse;
 }

@@ -10,7 +10,7 @@ use caselock_front::{Caller, Refusal};
 use caselock_proto::v1 as proto;
 
 use super::{Api, bureau, page_size, refusal, show};
-use crate::{Wanted, find};
+use crate::{Wanted, deadlines, find};
 
 impl Api {
     pub async fn find_recordings(
@@ -24,14 +24,26 @@ impl Api {
             "" => String::new(),
             _ => CaseNumber::try_from(asked.case_number).map_err(|e| invalid("case_number", e.expected))?.into(),
         };
+        let word = |field| invalid(field, "one of the values of the schema");
+        let flag = show::flag_of(asked.flag).ok_or_else(|| word("flag"))?;
+        let standing = show::standing_of(asked.deadline).ok_or_else(|| word("deadline"))?;
+        let verification = match proto::VerificationState::try_from(asked.verification) {
+            Ok(proto::VerificationState::Unspecified) => None,
+            Ok(proto::VerificationState::Pending) => Some("pending"),
+            Ok(proto::VerificationState::Intact) => Some("intact"),
+            Ok(proto::VerificationState::Damaged) => Some("damaged"),
+            Err(_) => return Err(word("verification")),
+        };
         // Those that fewest recordings share come first.
         let facets = [
             ("case", number),
             ("party", asked.party),
+            ("flag", flag.map(|flag| flag.as_str().to_owned()).unwrap_or_default()),
             ("device", asked.device_id),
             ("officer", asked.officer),
             ("cause", asked.cause),
             ("unit", asked.unit),
+            ("deadline", standing.map(|standing| deadlines::word(standing).to_owned()).unwrap_or_default()),
         ];
         let id = match asked.recording_id.as_str() {
             "" => None,
@@ -50,6 +62,7 @@ impl Api {
             id,
             after,
             limit,
+            verification,
         };
         let found = find(&self.cases.db, &bureau, &wanted).await.map_err(refusal)?;
         let next = found.last().filter(|_| found.len() == limit as usize);

@@ -37,7 +37,18 @@ impl Kind {
 /// Every row of the tables that say what is known, as text.
 pub async fn dump(db: &Db) -> Vec<String> {
     let mut all = Vec::new();
-    for table in ["recordings", "facets", "cases", "case_entries", "evidence"] {
+    for table in [
+        "recordings",
+        "facets",
+        "cases",
+        "case_entries",
+        "evidence",
+        "deadlines",
+        "extensions",
+        "flags",
+        "file_numbers",
+        "disposals",
+    ] {
         let rows = sqlx::query(AssertSqlSafe(format!("SELECT * FROM {table}"))).fetch_all(db.pool()).await.unwrap();
         for row in rows {
             let mut line = table.to_owned();

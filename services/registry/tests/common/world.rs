@@ -19,7 +19,7 @@ use caselock_domain::{
 };
 use caselock_e2e::{Bench, random_file};
 use caselock_log::Log;
-use caselock_registry::{Cases, Following, Keeper};
+use caselock_registry::{Cases, Following, Keeper, Rules};
 use caselock_store::{ErrorKind, Lock, Store, fs::FsStore, oldest_version};
 use jiff::{Span, ToSpan};
 use tempfile::TempDir;
@@ -95,7 +95,7 @@ impl World {
     }
 
     pub fn following(&self, store: &Arc<dyn Store>) -> Following {
-        Following { db: self.fresh.db.clone(), log: self.log.clone(), store: store.clone() }
+        Following { cases: self.cases_on(store), log: self.log.clone() }
     }
 
     pub fn cases(&self) -> Cases {
@@ -103,7 +103,7 @@ impl World {
     }
 
     pub fn cases_on(&self, store: &Arc<dyn Store>) -> Cases {
-        Cases::new(self.fresh.db.clone(), store.clone(), self.dial.clock(), 6.months())
+        Cases::new(self.fresh.db.clone(), store.clone(), self.dial.clock(), rules(), 6.months())
     }
 
     pub fn keeper(&self) -> Keeper {
@@ -144,6 +144,10 @@ impl World {
     pub async fn hold(&self) -> bool {
         self.lock().await.hold
     }
+}
+
+pub fn rules() -> Arc<Rules> {
+    Arc::new(Rules::packaged().unwrap())
 }
 
 pub fn copy(from: &Path, to: &Path) {

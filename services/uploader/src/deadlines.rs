@@ -1,0 +1,111 @@
+//! `caselock deadlines`.
+
+use caselock_domain::time::{ProtoTimestamp, to_proto};
+use caselock_proto::v1::{Deadline, DeadlineStanding, ExtendDeadlinesRequest, ListDeadlinesRequest};
+use serde_json::Value;
+
+use crate::{
+    STORED, args,
+    fields::moment,
+    registry::{answer, client, time, word},
+    table::{Column, brief, full, print},
+    usage,
+};
+
+/// Asked for, or extended, at once.
+const PAGE: u32 = 500;
+const EXTENDED: usize = 200;
+
+const COLUMNS: [Column; 12] = [
+    full("bureau"),
+    brief("recording_id"),
+    brief("original_name"),
+    brief("unit"),
+    brief("device_id"),
+    full("ended_at"),
+    brief("due"),
+    brief("provisional"),
+    brief("extended_to"),
+    full("extensions"),
+    brief("stored_at"),
+    brief("standing"),
+];
+
+pub async fn run(command: args::Deadlines) -> anyhow::Result<u8> {
+    match command {
+        args::Deadlines::List(asked) => list(asked).await,
+        args::Deadlines::Extend(asked) => extend(asked).await,
+    }
+}
+
+async fn list(asked: args::ListDeadlines) -> anyhow::Result<u8> {
+    let mut client = client(&asked.registry)?;
+    let name = asked.standing.map(|standing| format!("DEADLINE_STANDING_{}", standing.to_uppercase()));
+    let standing = name.and_then(|name| DeadlineStanding::from_str_name(&name)).unwrap_or_default() as i32;
+    let mut request = ListDeadlinesRequest {
+        bureau: asked.registry.bureau.clone(),
+        standing,
+        recording_id: asked.recording,
+        ..Default::default()
+    };
+    let (mut rows, mut left) = (Vec::new(), asked.limit);
+    while left > 0 {
+        request.page_size = left.min(PAGE);
+        let page = answer(client.list_deadlines(request.clone()).await)?;
+        left -= (page.deadlines.len() as u32).min(left);
+        rows.extend(page.deadlines.into_iter().map(row));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    print(&COLUMNS, rows, asked.registry.json)?;
+    Ok(STORED)
+}
+
+async fn extend(asked: args::ExtendDeadlines) -> anyhow::Result<u8> {
+    let until = until(&asked.until).map_err(|error| usage(anyhow::Error::msg(error)))?;
+    let mut client = client(&asked.registry)?;
+    let mut rows = Vec::new();
+    for some in asked.recordings.chunks(EXTENDED) {
+        let request = ExtendDeadlinesRequest {
+            bureau: asked.registry.bureau.clone(),
+            recording_ids: some.to_vec(),
+            until: Some(until),
+            approver: asked.approver.clone(),
+            reason: asked.reason.clone(),
+        };
+        rows.extend(answer(client.extend_deadlines(request).await)?.deadlines.into_iter().map(row));
+    }
+    print(&COLUMNS, rows, asked.registry.json)?;
+    Ok(STORED)
+}
+
+/// A day means its end, as deadlines do.
+fn until(text: &str) -> Result<ProtoTimestamp, String> {
+    // A day's text would be found at the beginning of a time as well.
+    let day = (text.len() == "2026-03-06".len()).then(|| text.parse().ok()).flatten();
+    match day {
+        Some(day) => Ok(to_proto(caselock_domain::retention::end_of_day(day).map_err(|error| error.to_string())?)),
+        None => moment("--until", text),
+    }
+}
+
+fn row(deadline: Deadline) -> Vec<Value> {
+    let text = |text: String| if text.is_empty() { Value::Null } else { text.into() };
+    let standing = word(deadline.standing().as_str_name(), "DEADLINE_STANDING_");
+    vec![
+        deadline.bureau.into(),
+        deadline.recording_id.into(),
+        deadline.original_name.into(),
+        deadline.unit.into(),
+        text(deadline.device_id),
+        time(deadline.ended_at),
+        time(deadline.due),
+        deadline.provisional.into(),
+        time(deadline.extended_to),
+        deadline.extensions.into(),
+        time(deadline.stored_at),
+        standing,
+    ]
+}
