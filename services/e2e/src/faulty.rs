@@ -196,7 +196,8 @@ impl Store for FaultyStore {
     }
 
     async fn delete_version(&self, key: &str, version: &str, bypass: bool) -> Result<()> {
-        self.inner.delete_version(key, version, bypass).await
+        let deleted = self.inner.delete_version(key, version, bypass);
+        if is_probe(key) { deleted.await } else { self.faults.change(deleted).await }
     }
 
     async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {

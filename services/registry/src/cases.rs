@@ -276,7 +276,7 @@ impl Cases {
     /// What is being removed can't be evidence any more.
     async fn refuse_disposed(&self, change: &CaseChange) -> Result<(), RegistryError> {
         let CaseChange::Bound { recordings } = change else { return Ok(()) };
-        match disposal::begun_of(self.db.pool(), recordings).await? {
+        match disposal::gone_of(self.db.pool(), recordings).await? {
             Some(id) => Err(RegistryError::Disposed(id)),
             None => Ok(()),
         }

@@ -86,6 +86,20 @@ pub async fn is_disposed(db: &Db, id: RecordingId, generation: u32) -> Result<bo
     Ok(row.bind(id.to_string()).bind(i64::from(generation)).fetch_optional(db.pool()).await?.is_some())
 }
 
+/// One of these that is being removed, or was and is not stored again.
+pub async fn gone_of(pool: &AnyPool, ids: &[RecordingId]) -> Result<Option<RecordingId>, RegistryError> {
+    for id in ids {
+        let row = sqlx::query(
+            "SELECT 1 FROM disposals d WHERE d.recording_id = $1 AND (d.is_done = 0 OR NOT EXISTS (
+                 SELECT 1 FROM recordings r WHERE r.id = d.recording_id AND r.generation > d.generation))",
+        );
+        if row.bind(id.to_string()).fetch_optional(pool).await?.is_some() {
+            return Ok(Some(*id));
+        }
+    }
+    Ok(None)
+}
+
 /// One of these that is being removed.
 pub async fn begun_of(pool: &AnyPool, ids: &[RecordingId]) -> Result<Option<RecordingId>, RegistryError> {
     for id in ids {

@@ -33,7 +33,7 @@ pub enum RegistryError {
     #[error("an earlier change of this lock may still be on its way: ask again in some minutes")]
     Unsettled,
     /// The recording is being removed, or was.
-    #[error("{0} is being removed: its retention had run out")]
+    #[error("{0} is removed: its retention had run out")]
     Disposed(RecordingId),
     /// The calendar can't be used.
     #[error(transparent)]

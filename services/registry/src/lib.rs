@@ -29,12 +29,13 @@ mod turns;
 
 use caselock_domain::time::Timestamp;
 
+pub use attention::{Raised, raised};
 pub use audit::{Finding, Kind, Line, Rule, Summary, audit};
 pub use cases::Cases;
 pub use config::{Periods, RegistryConfig};
 pub use db::Db;
 pub use deadlines::{Awaited, Judge};
-pub use disposal::{Disposer, Refused};
+pub use disposal::{Disposable, Disposer, Refused, list as list_disposable};
 pub use error::RegistryError;
 pub use extensions::Wish;
 pub use find::{Found, Wanted, find};

@@ -1,6 +1,7 @@
 //! Databases of a test's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod telling;
 pub mod world;
 
 use caselock_e2e::{postgres_database, sqlite_database};

@@ -42,6 +42,10 @@ impl Dial {
         Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
     }
 
+    pub fn set(&self, at: Timestamp) {
+        self.0.store(at.as_second(), Ordering::SeqCst);
+    }
+
     pub fn forward(&self, span: Span) {
         let at = end_of(self.at(), &span).unwrap();
         self.0.store(at.as_second(), Ordering::SeqCst);
