@@ -6,6 +6,7 @@
 #   kafka.sh stop DIR     stops it in order
 #   kafka.sh kill DIR     kills it (SIGKILL), as a crash would
 #   kafka.sh env DIR      prints CASELOCK_TEST_KAFKA=127.0.0.1:PORT
+#   kafka.sh libs         prints the folder of its jars, Kafka's Java client among them
 #
 # A second start in the same DIR has the same address and data. The log is DIR/server.log. The jars are kept in
 # ${CASELOCK_CACHE:-${XDG_CACHE_HOME:-~/.cache}/caselock}.
@@ -150,4 +151,7 @@ environment() {
   echo "CASELOCK_TEST_KAFKA=127.0.0.1:$p"
 }
 
-life_cycle "$@"
+case "$#:${1:-}" in
+  1:libs) printf '%s\n' "$home/libs" ;;
+  *) life_cycle "$@" ;;
+esac

@@ -36,8 +36,11 @@ export CASELOCK_TEST_SERVERS=$scratch/servers
 trap stop EXIT
 trap 'exit 130' INT TERM HUP
 
+# Kafka's Java client, and Java, are needed wherever the server is.
+"$here/kafka.sh" install
+CASELOCK_TEST_KAFKA_LIBS=$("$here/kafka.sh" libs)
+export CASELOCK_TEST_KAFKA_LIBS
 if [[ -z ${CASELOCK_TEST_KAFKA:-} ]]; then
-  "$here/kafka.sh" install
   "$here/kafka.sh" start "$scratch/kafka"
   set -a; eval "$("$here/kafka.sh" env "$scratch/kafka")"; set +a
 fi

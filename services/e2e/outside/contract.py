@@ -1,7 +1,7 @@
 """What is published and stored, held against its contract by whoever has only the contract.
 
-Events: against the AsyncAPI document, the CloudEvents SDK, and messages generated from proto/. Documents: against their JSON
-Schemas, which must name every property there is.
+Events, and the contract's own examples: against the AsyncAPI document, the CloudEvents SDK, and messages generated from proto/.
+Documents: against their JSON Schemas, which must name every property there is.
 
 Usage: contract.py PROTO_DIR < JSON lines, each {"event": {"key", "headers", "payload"}} (payload in base64) or {"document": …}
 """
@@ -15,6 +15,7 @@ import tempfile
 
 import yaml
 from cloudevents.kafka import KafkaMessage, from_binary
+from google.protobuf.json_format import MessageToDict, ParseDict
 from grpc_tools import protoc
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -23,11 +24,16 @@ from referencing import Registry, Resource
 def messages_of(contract):
     """The contract's messages by event type."""
     found = {}
-    for reference in contract["channels"]["recordings"]["messages"].values():
+    for reference in contract["channels"]["events"]["messages"].values():
         message = contract["components"]["messages"][reference["$ref"].rsplit("/", 1)[1]]
         headers = contract["components"]["schemas"][message["headers"]["$ref"].rsplit("/", 1)[1]]
         found[headers["allOf"][1]["properties"]["ce_type"]["const"]] = message
     return found
+
+
+def kind_of(message, generated):
+    """The protobuf message's class."""
+    return getattr(generated, message["x-protobuf"]["message"].rsplit(".", 1)[1])
 
 
 def check_event(event, contract, messages, generated):
@@ -39,14 +45,30 @@ def check_event(event, contract, messages, generated):
     cloud = from_binary(raw, data_unmarshaller=bytes)
     assert (cloud["id"], cloud["type"], cloud["source"]) == (headers["ce_id"], headers["ce_type"], headers["ce_source"])
     assert headers["ce_partitionkey"] == cloud["subject"] == event["key"], event
-    kind = getattr(generated, message["x-protobuf"]["message"].rsplit(".", 1)[1])
-    decoded = kind.FromString(cloud.data)
+    decoded = kind_of(message, generated).FromString(cloud.data)
     # What a schema does not know would be dropped here.
     decoded.DiscardUnknownFields()
     assert decoded.SerializeToString() and len(decoded.SerializeToString()) == len(payload), headers
-    assert decoded.recording_id == event["key"] and headers["ce_source"].endswith("/" + decoded.bureau), headers
-    assert int(headers["ce_sequence"]) // 8 == decoded.generation, headers
+    # Events of a recording or of a case: the one is named that the event is about, and only that.
+    subjects = [getattr(decoded, name, "") for name in ("recording_id", "case_id")]
+    assert [subject for subject in subjects if subject] == [event["key"]], event
+    own = f"/caselock/bureaus/{decoded.bureau}"
+    if headers["ce_source"] == own:
+        assert int(headers["ce_sequence"]) // 8 == decoded.generation, headers
+    else:
+        assert headers["ce_source"] == f"{own}/registry" and int(headers["ce_sequence"]) > 0, headers
     return headers["ce_type"]
+
+
+def check_example(kind, contract, messages, generated):
+    """The one example of a message is an event as well, its payload in protobuf's JSON."""
+    (example,) = messages[kind]["examples"]
+    assert example["headers"]["ce_type"] == kind, kind
+    payload = ParseDict(example["payload"], kind_of(messages[kind], generated)())
+    assert MessageToDict(payload) == example["payload"], kind
+    encoded = base64.b64encode(payload.SerializeToString())
+    event = {"key": example["headers"]["ce_subject"], "headers": example["headers"], "payload": encoded}
+    check_event(event, contract, messages, generated)
 
 
 def closed(schema):
@@ -79,6 +101,8 @@ def main():
         assert protoc.main(["protoc", f"-I{proto}", f"--python_out={folder}", source]) == 0
         sys.path.insert(0, folder)
         generated = importlib.import_module("caselock.events.v1.events_pb2")
+        for kind in messages:
+            check_example(kind, contract, messages, generated)
         for line in sys.stdin:
             item = json.loads(line)
             if "event" in item:

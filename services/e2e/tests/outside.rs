@@ -3,17 +3,43 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
+    collections::{BTreeMap, HashSet},
     io::Write,
     process::{Command, Stdio},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use caselock_domain::{event::RecordingEvent, id::RecordingId, time::Timestamp};
-use caselock_e2e::{Footage, Kind, Stack, Uploader, root};
-use caselock_log::{Record, Topic};
-use caselock_proto::events::v1::{RecordingAbandoned, RecordingResendNeeded, RecordingVerificationFailed};
-use caselock_store::read_document;
+use caselock_domain::{
+    case::{self, CaseChange, CaseEntry, CaseId, Kept},
+    disposal::{self, Disposal, Removed},
+    event::{Envelope, EventRecord, REGISTRY, RecordingEvent, RegistryEvent},
+    id::{BureauId, RecordingId},
+    manifest::Manifest,
+    object_key,
+    time::{Timestamp, to_proto},
+};
+use caselock_e2e::{
+    Footage, Kind, Program, Run, Stack, Uploader, free_port, header, postgres_database, root, wait_until,
+};
+use caselock_log::{Entry, Topic};
+use caselock_proto::events::v1::{
+    DeadlineMissed, DeadlineNear, RecordingAbandoned, RecordingDisposed, RecordingResendNeeded,
+    RecordingVerificationFailed, RetentionDrifted,
+};
+use caselock_store::{Store, read_document};
 use serde_json::{Value, json};
+use tokio::{runtime::Handle, task::block_in_place};
+
+/// What the registry tells in these tests.
+const TOLD: [&str; 7] = [
+    "io.caselock.case.opened.v1",
+    "io.caselock.case.amended.v1",
+    "io.caselock.case.closed.v1",
+    "io.caselock.case.reopened.v1",
+    "io.caselock.deadline.extended.v1",
+    "io.caselock.retention.changed.v1",
+    "io.caselock.flag.raised.v1",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_generated_client_uploads_resumes_and_gets_its_receipt() {
@@ -44,23 +70,27 @@ async fn events_and_documents_keep_to_their_contract() {
     let python = std::env::var("CASELOCK_TEST_PYTHON").expect("CASELOCK_TEST_PYTHON names a Python with cloudevents");
     let footage =
         Footage::new().with_demo().with("broken.mp4", b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41 and no more");
-    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let (mut stack, registry) = start().await;
     let run =
         Uploader::new(&stack).upload(footage.path(), &["--set", "case_number=2026-1", "--set", "notice_given=yes"]);
     run.expect_stored(footage.files().len());
+    let bound = live(&stack, "2026-1");
     stack.wait_derived(&run).await;
-    // The events follow the documents; with the services they are all there.
+    wait_told(&stack);
+    // The events of recordings follow the documents; with the services they are all there.
+    assert_eq!(registry.stop(), Some(0));
     stack.stop();
-    let mut lines = events(&stack).await;
-    lines.extend(rare_events());
+    let mut lines: Vec<_> = stack.records(Topic::Events).await.iter().map(line_of_entry).collect();
+    lines.extend(rare_events().iter().map(line_of_event));
     let store = stack.store().await;
-    for event in run.of_kind("stored") {
-        let folder = format!("v1/demo/recordings/{}/0/", event["recording_id"].as_str().unwrap());
-        for name in ["manifest.json", "verification.json", "derived.json"] {
-            let (_, bytes) = read_document(&*store, &format!("{folder}{name}"), 1 << 20).await.unwrap().unwrap();
-            lines.push(json!({ "document": serde_json::from_slice::<Value>(&bytes).unwrap() }));
-        }
+    let demo: BureauId = "demo".parse().unwrap();
+    let case = CaseId::derive(&demo, &"2026-1".to_owned().try_into().unwrap());
+    let mut documents = documents(&*store, &object_key::case(&demo, case)).await;
+    for id in ids(&run).into_iter().chain([bound]) {
+        documents.extend(self::documents(&*store, &object_key::recording(&demo, id)).await);
     }
+    documents.extend(rare_documents(&documents));
+    lines.extend(documents.iter().map(|document| json!({ "document": document })));
     let mut child = Command::new(python)
         .arg(root().join("services/e2e/outside/contract.py"))
         .arg(root().join("proto"))
@@ -77,35 +107,132 @@ async fn events_and_documents_keep_to_their_contract() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let files = footage.files().len();
+    let files = footage.files().len() + 1;
     assert!(seen["events"]["io.caselock.recording.stored.v1"].as_u64() >= Some(files as u64), "{seen}");
+    // Amended, bound and noted.
+    assert!(seen["events"]["io.caselock.case.amended.v1"].as_u64() >= Some(3), "{seen}");
     assert_eq!(seen["documents"]["application/vnd.caselock.manifest.v1+json"], files);
+    // The six of the case, and a rare one.
+    assert_eq!(seen["documents"][case::MEDIA_TYPE], 7);
 }
 
-fn line(key: &[u8], headers: impl Iterator<Item = (String, String)>, payload: &[u8]) -> Value {
-    let headers: serde_json::Map<_, _> = headers.map(|(name, value)| (name, value.into())).collect();
+/// The examples in the docs read the real broker from the start: each event once, all of them, in order for each recording
+/// and case.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_read_every_event_once_and_in_order() {
+    let python =
+        std::env::var("CASELOCK_TEST_PYTHON").expect("CASELOCK_TEST_PYTHON names a Python with Kafka's client");
+    let libs =
+        std::env::var("CASELOCK_TEST_KAFKA_LIBS").expect("CASELOCK_TEST_KAFKA_LIBS names a folder of Kafka's jars");
+    let (mut stack, registry) = start().await;
+    let footage = Footage::new().random("a", 1000).random("b", 2000).random("c", 3000);
+    Uploader::new(&stack).upload(footage.path(), &["--set", "case_number=2026-2"]).expect_stored(3);
+    live(&stack, "2026-2");
+    wait_told(&stack);
+    assert_eq!(registry.stop(), Some(0));
+    stack.stop();
+    let entries = stack.records(Topic::Events).await;
+    // Every other one is told once more, behind later ones, as by a service that died.
+    let log = stack.log().await;
+    for entry in entries.iter().step_by(2) {
+        log.append(Topic::Events, entry.partition, entry.record.clone()).await.unwrap();
+    }
+    let mut known = HashSet::new();
+    let first = entries.iter().filter(|entry| known.insert(header(&entry.record, "ce_id")));
+    let attributes = ["ce_type", "ce_subject", "ce_sequence", "ce_id"];
+    let line = |entry: &Entry| attributes.map(|name| header(&entry.record, name)).join(" ");
+    let expected = by_subject(first.map(line));
+    // The recordings and the case.
+    assert_eq!(expected.len(), 5);
+
+    let example = |program: &mut Command, file: &str| {
+        program.arg(root().join("services/docs/examples").join(file));
+        program.args([stack.kafka.brokers.clone(), stack.kafka.topic(Topic::Events)]);
+        program.args(stack.kafka.properties.iter().map(|(name, value)| format!("{name}={value}")));
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        by_subject(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned))
+    };
+    assert_eq!(example(&mut Command::new(python), "consumer.py"), expected);
+    assert_eq!(example(Command::new("java").args(["-cp", &format!("{libs}/*")]), "Consumer.java"), expected);
+}
+
+/// The lines of each subject, in their order.
+fn by_subject(lines: impl Iterator<Item = String>) -> BTreeMap<String, Vec<String>> {
+    let mut subjects: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for line in lines {
+        subjects.entry(line.split(' ').nth(1).unwrap().to_owned()).or_default().push(line);
+    }
+    subjects
+}
+
+/// A stack with its registry.
+async fn start() -> (Stack, Program) {
+    let stack = Stack::start(Kind::Distributed, &[]).await;
+    let registry = stack.spawn("registry", free_port(), &[("registry.database", postgres_database().await)]);
+    registry.wait_ready();
+    (stack, registry)
+}
+
+fn ids(run: &Run) -> Vec<RecordingId> {
+    run.of_kind("stored").map(|event| event["recording_id"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+/// The life of a case, and of a recording that is bound to it, about which the registry has everything to tell that it tells
+/// here: no notice was given, its deadline is extended, and it is held for the case.
+fn live(stack: &Stack, number: &str) -> RecordingId {
+    let footage = Footage::new().random("bound", 4000);
+    let run = Uploader::new(stack).upload(footage.path(), &["--set", "matter=penalty"]);
+    run.expect_stored(1);
+    let id = ids(&run)[0];
+    let name = id.to_string();
+    let case = |who: &str, arguments: &[&str]| {
+        Uploader::ask(stack, who, &[&["case"], arguments, &["--bureau", "demo", number]].concat()).answer();
+    };
+    let demo = |arguments: &[&str]| case("demo", arguments);
+    demo(&["open", "--cause", "无证行医"]);
+    demo(&["amend", "--party", "某诊所", "--full-recording-required", "yes"]);
+    Uploader::ask(stack, "demo", &["case", "bind", number, &name]).answer();
+    demo(&["note", "--reason", "设备故障", "--author", "张三", "--reviewer", "王五"]);
+    case("operator-archivist", &["close", "--class", "10y", "--on", "2026-03-31"]);
+    demo(&["reopen", "--reason", "申诉"]);
+    let extended = ["--until", "2026-12-31", "--approver", "赵六", "--reason", "网络故障"];
+    Uploader::ask(stack, "demo", &[&["deadlines", "extend", &name], &extended[..]].concat()).answer();
+    id
+}
+
+/// Waits until the registry has told something of everything.
+fn wait_told(stack: &Stack) {
+    wait_until("events of the registry", 60, || {
+        let entries = block_in_place(|| Handle::current().block_on(stack.records(Topic::Events)));
+        let told: HashSet<_> = entries.iter().map(|entry| header(&entry.record, "ce_type")).collect();
+        TOLD.iter().all(|kind| told.contains(*kind))
+    });
+}
+
+fn line(key: &[u8], headers: serde_json::Map<String, Value>, payload: &[u8]) -> Value {
     let key = String::from_utf8(key.to_vec()).unwrap();
     json!({ "event": { "key": key, "headers": headers, "payload": BASE64_STANDARD.encode(payload) } })
 }
 
-/// The events on the real topic.
-async fn events(stack: &Stack) -> Vec<Value> {
-    let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
-    let records = stack.records(Topic::Events).await.into_iter().map(|entry| entry.record);
-    let line = |record: Record| {
-        let headers = record.headers.iter().map(|(name, value)| (name.clone(), text(value)));
-        line(&record.key, headers, record.payload.as_deref().unwrap())
-    };
-    records.map(line).collect()
+fn line_of_entry(Entry { record, .. }: &Entry) -> Value {
+    let headers = record.headers.iter().map(|(name, _)| (name.clone(), header(record, name).into()));
+    line(&record.key, headers.collect(), record.payload.as_deref().unwrap())
+}
+
+fn line_of_event(event: &EventRecord) -> Value {
+    let headers = event.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into()));
+    line(&event.key, headers.collect(), &event.payload)
 }
 
 /// Those that tell of what does not happen here, made as the services make them.
-fn rare_events() -> Vec<Value> {
-    let bureau = "demo".parse().unwrap();
+fn rare_events() -> Vec<EventRecord> {
+    let bureau: BureauId = "demo".parse().unwrap();
     let id = RecordingId::derive(&bureau, &"rare".parse().unwrap());
     let (recording_id, bureau_id) = (id.to_string(), bureau.to_string());
     let digest = bytes::Bytes::from_static(&[7; 32]);
-    let events = [
+    let at = Timestamp::from_second(1_770_000_000).unwrap();
+    let own = [
         RecordingEvent::ResendNeeded(RecordingResendNeeded {
             recording_id: recording_id.clone(),
             generation: 1,
@@ -119,15 +246,112 @@ fn rare_events() -> Vec<Value> {
             reason: "REQUESTED".into(),
         }),
         RecordingEvent::VerificationFailed(RecordingVerificationFailed {
-            recording_id,
+            recording_id: recording_id.clone(),
             generation: 1,
-            bureau: bureau_id,
+            bureau: bureau_id.clone(),
             expected_blake3: digest.clone(),
             actual_blake3: digest,
         }),
     ];
-    let records =
-        events.iter().map(|event| event.record(&bureau, id, 1, Timestamp::from_second(1_770_000_000).unwrap()));
-    let text = |(name, value): (&'static str, String)| (name.to_owned(), value);
-    records.map(|record| line(&record.key, record.headers.into_iter().map(text), &record.payload)).collect()
+    let drifted = |recording_id: &str, case_id: &str| {
+        let drifted = RetentionDrifted {
+            recording_id: recording_id.into(),
+            case_id: case_id.into(),
+            bureau: bureau_id.clone(),
+            object_key: object_key::original(&bureau, id, 1),
+            found_locked_until: Some(to_proto(at)),
+            found_legal_hold: true,
+            hidden: true,
+        };
+        RegistryEvent::RetentionDrifted(drifted, "1".into())
+    };
+    let case = CaseId::derive(&bureau, &"rare".to_owned().try_into().unwrap()).to_string();
+    let registry = [
+        RegistryEvent::DeadlineNear(DeadlineNear {
+            recording_id: recording_id.clone(),
+            bureau: bureau_id.clone(),
+            due: Some(to_proto(at)),
+            provisional: true,
+            extensions: 1,
+        }),
+        RegistryEvent::DeadlineMissed(DeadlineMissed {
+            recording_id: recording_id.clone(),
+            bureau: bureau_id.clone(),
+            due: Some(to_proto(at)),
+            provisional: true,
+            extensions: 1,
+        }),
+        drifted(&recording_id, ""),
+        drifted("", &case),
+        RegistryEvent::Disposed(RecordingDisposed {
+            recording_id,
+            generation: 1,
+            bureau: bureau_id.clone(),
+            version: "v".into(),
+            record_key: object_key::disposal(&bureau, id, 1),
+        }),
+    ];
+    let registry = registry.iter().zip(1..).map(|(event, sequence)| {
+        let envelope = Envelope {
+            id: event.id(),
+            source: format!("/caselock/bureaus/{bureau}{REGISTRY}"),
+            kind: event.kind(),
+            subject: event.subject().into(),
+            at,
+            sequence,
+        };
+        EventRecord::new(envelope, event.payload().into())
+    });
+    own.iter().map(|event| event.record(&bureau, id, 1, at)).chain(registry).collect()
+}
+
+/// The documents whose keys begin so.
+async fn documents(store: &dyn Store, prefix: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    for key in store.keys(prefix, None).await.unwrap().keys.iter().filter(|key| key.ends_with(".json")) {
+        let (_, bytes) = read_document(store, key, 1 << 20).await.unwrap().unwrap();
+        found.push(serde_json::from_slice(&bytes).unwrap());
+    }
+    found
+}
+
+/// What does not come to be here: a case that is kept for ever, and the disposal of a recording that is one of these documents.
+fn rare_documents(documents: &[Value]) -> Vec<Value> {
+    let manifest: Manifest =
+        documents.iter().find_map(|document| serde_json::from_value(document.clone()).ok()).unwrap();
+    let at = Timestamp::from_second(1_770_000_000).unwrap();
+    let by = "spiffe://caselock.test/operator/archivist".to_owned();
+    let closed = CaseEntry {
+        media_type: case::MEDIA_TYPE.into(),
+        bureau: manifest.bureau.clone(),
+        number: "rare".to_owned().try_into().unwrap(),
+        seq: 2,
+        at,
+        by: by.clone(),
+        change: CaseChange::Closed {
+            class: "permanent".into(),
+            on: "2026-03-31".parse().unwrap(),
+            kept: Kept::Permanently,
+            rule: "for ever".into(),
+        },
+    };
+    let disposal = Disposal {
+        media_type: disposal::MEDIA_TYPE.into(),
+        bureau: manifest.bureau,
+        recording_id: manifest.recording_id,
+        generation: manifest.generation,
+        version: manifest.version.clone(),
+        size: manifest.size,
+        blake3: manifest.blake3,
+        metadata: manifest.metadata,
+        stored_at: manifest.retention.stored_at,
+        locked_until: manifest.retention.locked_until,
+        because: "closed_case".into(),
+        case: Some("rare".into()),
+        at,
+        by,
+        reason: "到期".into(),
+        objects: vec![Removed { object_key: manifest.object_key, version: manifest.version }],
+    };
+    vec![serde_json::to_value(closed).unwrap(), serde_json::to_value(disposal).unwrap()]
 }

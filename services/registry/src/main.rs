@@ -1,10 +1,10 @@
 //! The registry on Kafka, S3 and PostgreSQL.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
-use caselock_registry::{Cases, Db, Finding, Line, RegistryConfig, RegistryContext, Summary};
+use caselock_registry::{RegistryConfig, RegistryContext, run_audit, run_rebuild};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
@@ -65,9 +65,16 @@ async fn main() -> anyhow::Result<ExitCode> {
         None => service::run("caselock-registry", &arguments.flags, serve).await?,
         Some(Command::Rebuild { from_store }) => {
             ensure!(from_store, "say what from: --from-store");
-            rebuild(arguments.flags.load()?).await?;
+            let config: Config = arguments.flags.load()?;
+            run_rebuild(&config.registry, S3Store::open(&config.s3).await, system_clock()).await?;
         }
-        Some(Command::Audit { json }) => return audit(arguments.flags.load()?, json).await,
+        Some(Command::Audit { json }) => {
+            let config: Config = arguments.flags.load()?;
+            let store = S3Store::open(&config.s3).await;
+            if !run_audit(&config.registry, store, system_clock(), json).await? {
+                return Ok(ExitCode::from(WRONG));
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -80,47 +87,4 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let registry = caselock_registry::start(&config.registry, context).await?;
     health.started();
     registry.stopped().await
-}
-
-async fn rebuild(config: Config) -> anyhow::Result<()> {
-    config.registry.check()?;
-    let db = Db::open(&config.registry.database).await.context("open the registry's database")?;
-    let _lead = db.lead().await.context("wait until no other registry works on the database")?;
-    let store = S3Store::open(&config.s3).await;
-    let rules = Arc::new(config.registry.rules()?);
-    let cases = Cases::new(db, store, system_clock(), rules, config.registry.periods()?.rolling.to);
-    let count = caselock_registry::rebuild(&cases).await?;
-    println!("{count} recordings were read from the store");
-    Ok(())
-}
-
-async fn audit(config: Config, json: bool) -> anyhow::Result<ExitCode> {
-    config.registry.check()?;
-    let db = Db::open(&config.registry.database).await.context("open the registry's database")?;
-    let store = S3Store::open(&config.s3).await;
-    let rolling = config.registry.periods()?.rolling;
-    let rules = Arc::new(config.registry.rules()?);
-    let cases = Cases::new(db, store, system_clock(), rules, rolling.to);
-    let summary = caselock_registry::audit(&cases, &rolling, |line| show(line, json)).await?;
-    if json {
-        println!("{}", serde_json::to_string(&summary)?);
-    } else {
-        let Summary { subjects, with_findings, under_retained } = summary;
-        println!("{subjects} compared, {with_findings} with something wrong, {under_retained} under-retained");
-    }
-    Ok(if summary.with_findings == 0 { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
-}
-
-/// To people only what is wrong is told.
-fn show(line: &Line, json: bool) {
-    if json {
-        // All its fields are plain: it can't fail.
-        println!("{}", serde_json::to_string(line).unwrap_or_default());
-        return;
-    }
-    for Finding { finding, key } in &line.findings {
-        let wanted = line.rule.as_ref().map(|rule| format!(": the rule says {} by {}", rule.until, rule.because));
-        let found = line.locked_until.map(|until| format!(", the store {until}"));
-        println!("{finding:?}  {key}{}{}", wanted.unwrap_or_default(), found.unwrap_or_default());
-    }
 }

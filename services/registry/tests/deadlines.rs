@@ -41,8 +41,7 @@ async fn find(world: &World, id: RecordingId) -> Awaited {
 
 async fn stored(world: &World, id: RecordingId, at: Timestamp) {
     let key = FactKey { recording: id, generation: 0, subject: Subject::Completed([1; 16]) };
-    let completed =
-        Completed { version: "v".into(), stored_at: at, lock_until: at, legal_hold: false, crc64nvme: 0 };
+    let completed = Completed { version: "v".into(), stored_at: at, lock_until: at, legal_hold: false, crc64nvme: 0 };
     append_fact(&*world.log, &key, Some(&Fact::Completed(completed))).await.unwrap();
 }
 
@@ -93,11 +92,8 @@ async fn near_and_missed_are_told_once_whatever_is_restarted(kind: Kind) {
 async fn what_was_stored_in_time_is_never_missed(kind: Kind) {
     let world = World::new(kind).await;
     let ends = at("2026-10-09T10:00:00+08:00");
-    let [early, late, never] = [
-        world.announce("early", ends).await,
-        world.announce("late", ends).await,
-        world.announce("never", ends).await,
-    ];
+    let [early, late, never] =
+        [world.announce("early", ends).await, world.announce("late", ends).await, world.announce("never", ends).await];
     let due = at("2026-10-12T16:00:00Z");
     // The registry is away for all of it, and comes back an hour after the deadline.
     stored(&world, early, due).await;

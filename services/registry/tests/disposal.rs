@@ -16,7 +16,7 @@ use caselock_domain::{
     time::Timestamp,
 };
 use caselock_e2e::{Bench, Death, Faults};
-use caselock_registry::{RegistryError, Refused, audit, list_disposable, rebuild};
+use caselock_registry::{Refused, RegistryError, audit, list_disposable, rebuild};
 use caselock_store::{ErrorKind, oldest_version, read_document};
 use common::{
     Kind, dump,

@@ -2,14 +2,14 @@
 
 mod show;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use caselock_archiver::{ArchiverConfig, ArchiverContext};
 use caselock_gateway::{GatewayConfig, GatewayContext};
 use caselock_log::embedded::EmbeddedLog;
 use caselock_media::{MediaConfig, MediaContext};
-use caselock_registry::{RegistryConfig, RegistryContext};
+use caselock_registry::{RegistryConfig, RegistryContext, run_audit, run_rebuild};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
@@ -35,8 +35,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows what lies in the store: a table of the recordings, with their locks and their files.
+    /// Shows what lies in the store: a table of the recordings, with their cases, deadlines, locks and files.
     Show(show::Show),
+    /// Compares, for every recording and every record of a case, what the rule says with what the store says, and looks for
+    /// what nobody knows. The process must be stopped. Exit codes: 0 nothing is wrong; 1 it could not be done; 3 something is
+    /// wrong.
+    Audit {
+        /// Prints one JSON object for each, right or wrong, and one with the sums at the end.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads the registry's state anew from the documents in the store. The process must be stopped.
+    Rebuild {
+        /// From the documents in the store: nothing else is needed.
+        #[arg(long, required = true)]
+        from_store: bool,
+    },
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -65,6 +79,11 @@ impl Default for StandaloneConfig {
 }
 
 impl Config {
+    /// The store in the data folder, which belongs to one process at a time.
+    fn store(&self) -> anyhow::Result<Arc<FsStore>> {
+        FsStore::open(self.standalone.data.join("store"), system_clock()).context("open the store")
+    }
+
     /// The registry's settings: what is not said of its database and its door is beside the log, and as at the gateway.
     fn registry(&self) -> RegistryConfig {
         let mut registry = self.registry.clone();
@@ -96,13 +115,28 @@ impl Common for Config {
     }
 }
 
+/// The audit found something.
+const WRONG: u8 = 3;
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     match arguments.command {
-        None => service::run("caselock-standalone", &arguments.flags, serve).await,
-        Some(Command::Show(show)) => show::run(&show),
+        None => service::run("caselock-standalone", &arguments.flags, serve).await?,
+        Some(Command::Show(show)) => show::run(&show).await?,
+        Some(Command::Audit { json }) => {
+            let config: Config = arguments.flags.load()?;
+            if !run_audit(&config.registry(), config.store()?, system_clock(), json).await? {
+                return Ok(ExitCode::from(WRONG));
+            }
+        }
+        Some(Command::Rebuild { from_store }) => {
+            ensure!(from_store, "say what from: --from-store");
+            let config: Config = arguments.flags.load()?;
+            run_rebuild(&config.registry(), config.store()?, system_clock()).await?;
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use caselock_domain::{manifest::Manifest, object_key};
+use caselock_domain::{manifest::Manifest, object_key, time::Timestamp};
+use caselock_registry::{Db, Found, Wanted, find};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use serde::Deserialize;
 
@@ -43,7 +44,7 @@ struct Lock {
 }
 
 /// Prints the table.
-pub fn run(arguments: &Show) -> anyhow::Result<()> {
+pub async fn run(arguments: &Show) -> anyhow::Result<()> {
     let store = arguments.data.join("store");
     let folders = recordings(&store).with_context(|| format!("look into {}", store.display()))?;
     if folders.is_empty() {
@@ -60,12 +61,26 @@ pub fn run(arguments: &Show) -> anyhow::Result<()> {
             eprintln!("proxies and pictures: {} of {} recordings are done", folders.len() - left, folders.len());
             told = left;
         }
-        std::thread::sleep(Duration::from_millis(200));
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    let registry = arguments.data.join("registry.sqlite");
+    let db = match registry.exists() {
+        true => {
+            Some(Db::open(&format!("sqlite:{}", registry.display())).await.context("open the registry's database")?)
+        }
+        false => None,
+    };
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY).set_header(["recording", "kind", "size", "BLAKE3", "locked until", "files"]);
+    let header = ["recording", "kind", "size", "BLAKE3", "case", "deadline", "locked until", "files"];
+    table.load_preset(UTF8_BORDERS_ONLY).set_header(header);
     for folder in &folders {
-        let row = row(&store, folder).with_context(|| format!("read {}", folder.display()))?;
+        let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("manifest.json"))?)
+            .with_context(|| format!("read {}", folder.display()))?;
+        let known = match &db {
+            Some(db) => known(db, &manifest, give_up).await?,
+            None => None,
+        };
+        let row = row(&store, folder, manifest, known).with_context(|| format!("read {}", folder.display()))?;
         table.add_row(row);
     }
     println!("{table}");
@@ -94,8 +109,19 @@ fn recordings(store: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(level)
 }
 
-fn row(store: &Path, folder: &Path) -> anyhow::Result<[String; 6]> {
-    let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join("manifest.json"))?)?;
+/// What the registry knows of a recording, once it has looked at its lock, or there is no more time.
+async fn known(db: &Db, manifest: &Manifest, give_up: Instant) -> anyhow::Result<Option<Found>> {
+    let wanted = Wanted { id: Some(manifest.recording_id.to_string()), limit: 1, ..Wanted::default() };
+    loop {
+        let found = find(db, &manifest.bureau, &wanted).await?.pop();
+        if found.as_ref().is_some_and(|found| found.is_settled) || Instant::now() >= give_up {
+            return Ok(found);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn row(store: &Path, folder: &Path, manifest: Manifest, known: Option<Found>) -> anyhow::Result<[String; 8]> {
     let meta = store.join(".caselock/meta").join(format!("{}.json", manifest.object_key));
     let lock: Lock = serde_json::from_slice(&fs::read(meta)?)?;
     let own = object_key::prefix(&manifest.bureau, manifest.recording_id, manifest.generation);
@@ -110,18 +136,47 @@ fn row(store: &Path, folder: &Path) -> anyhow::Result<[String; 6]> {
         Err(_) => files.push("  proxy and pictures are not made yet".into()),
     }
     let hold = if lock.legal_hold { "\nand a legal hold" } else { "" };
+    let (cases, deadline, because) = match &known {
+        Some(found) => (found.cases.join("\n"), deadline(found), because(found)),
+        None => (manifest.metadata.case_number.clone().unwrap_or_default(), String::new(), String::new()),
+    };
     Ok([
         manifest.metadata.original_name,
         manifest.metadata.content_type,
         manifest.size.to_string(),
-        halves(&manifest.blake3.to_hex()),
-        format!("{}{hold}", lock.lock_until),
+        quarters(&manifest.blake3.to_hex()),
+        cases,
+        deadline,
+        format!("{}{hold}{because}", lock.lock_until),
         files.join("\n"),
     ])
 }
 
-/// Two lines of 32 digits are narrower than one of 64.
-fn halves(hex: &str) -> String {
-    let (a, b) = hex.split_at(hex.len() / 2);
-    format!("{a}\n{b}")
+/// How it stands towards its deadline.
+fn deadline(found: &Found) -> String {
+    let Some(awaited) = &found.awaited else { return "none".into() };
+    let standing = format!("{:?}", awaited.standing(Timestamp::now()));
+    let standing = match standing.as_str() {
+        "OnTime" => "on time".to_owned(),
+        other => other.to_lowercase(),
+    };
+    format!("{standing}\n(due {})", awaited.deadline.last_moment())
+}
+
+/// What the lock follows from.
+fn because(found: &Found) -> String {
+    let case = found.follows_case.as_deref().unwrap_or_default();
+    match found.follows.as_deref() {
+        Some("floor") => "\nby the least period".into(),
+        Some("open_case") => format!("\nby open case {case}"),
+        Some("closed_case") => format!("\nby closed case {case}"),
+        Some("permanent_case") => format!("\nby permanent case {case}"),
+        _ => String::new(),
+    }
+}
+
+/// Four lines of 16 digits are narrower than one of 64.
+fn quarters(hex: &str) -> String {
+    let lines: Vec<_> = (0..hex.len()).step_by(16).filter_map(|at| hex.get(at..at + 16)).collect();
+    lines.join("\n")
 }

@@ -9,8 +9,8 @@ use std::fmt::Write;
 use caselock_domain::{
     dead_letter,
     digest::{Blake3, SegmentValue},
-    event::{RecordingEvent, media_job},
-    fact::{self, Acknowledged, Completed, Fact, FactKey, Opened, PartStored, Subject},
+    event::{Envelope, EventRecord, REGISTRY, RecordingEvent, RegistryEvent, media_job},
+    fact::{self, Acknowledged, Announced, Completed, Disposed, Fact, FactKey, Opened, PartStored, Subject},
     footage::SegmentRef,
     id::RecordingId,
     metadata::Metadata,
@@ -20,8 +20,8 @@ use caselock_domain::{
 };
 use caselock_proto::{
     events::v1::{
-        RecordingAbandoned, RecordingDerivationFailed, RecordingDerived, RecordingResendNeeded, RecordingStored,
-        RecordingVerificationFailed, RecordingVerified,
+        DeadlineMissed, RecordingAbandoned, RecordingDerivationFailed, RecordingDerived, RecordingResendNeeded,
+        RecordingStored, RecordingVerificationFailed, RecordingVerified,
     },
     log::v1::MediaJob,
     v1::{Matter, RecordForm, RecordingMetadata, Source},
@@ -63,6 +63,9 @@ fn facts() -> Vec<(&'static str, Subject, Fact)> {
         shape: Shape { segment_size: 8 << 20, size: Some(1_048_576) },
         opened_at: at(),
     };
+    let announced =
+        Announced { bureau: opened.bureau.clone(), key: opened.key.clone(), metadata: metadata(), announced_at: at() };
+    let disposed = Disposed { bureau: "demo".parse().unwrap(), disposed_at: at() };
     let acknowledged = Acknowledged { length: 1_048_576, footage_offset: 41, root };
     let part = PartStored { length: 1_048_576, etag: "\"e\"".into(), crc64nvme: 7, multipart_id: "m".into(), root };
     let completed = Completed {
@@ -86,6 +89,8 @@ fn facts() -> Vec<(&'static str, Subject, Fact)> {
         ("receipted", Subject::Receipted, Fact::Receipted(Box::new(receipt), at())),
         ("verified", Subject::Verified, Fact::Verified(true, at())),
         ("derived", Subject::Derived, Fact::Derived(Some("NOT_MEDIA".into()), at())),
+        ("announced", Subject::Announced([6; 16]), Fact::Announced(Box::new(announced))),
+        ("disposed", Subject::Disposed, Fact::Disposed(disposed)),
     ]
 }
 
@@ -177,6 +182,19 @@ fn records() -> String {
         }
         writeln!(text, "  value {}", hex(&record.payload)).unwrap();
     }
+    // An event of the registry: its id follows from what it tells.
+    let (recording_id, _, bureau) = head();
+    let (due, kind) = (Some(to_proto(at())), "io.caselock.deadline.missed.v1");
+    let missed = DeadlineMissed { recording_id, bureau, due, provisional: false, extensions: 1 };
+    let event = RegistryEvent::DeadlineMissed(missed);
+    let (source, subject) = (format!("/caselock/bureaus/demo{REGISTRY}"), event.subject().to_owned());
+    let envelope = Envelope { id: event.id(), source, kind, subject, at: at(), sequence: 7 };
+    let record = EventRecord::new(envelope, event.payload().into());
+    writeln!(text, "caselock.events.v1\n  key {}", String::from_utf8_lossy(&record.key)).unwrap();
+    for (name, value) in record.headers {
+        writeln!(text, "  {name}: {value}").unwrap();
+    }
+    writeln!(text, "  value {}", hex(&record.payload)).unwrap();
     text
 }
 
