@@ -259,6 +259,73 @@ async fn another_opening_of_the_same_recording_names_the_differences() {
     assert_eq!(fields, ["metadata.unit", "size"]);
 }
 
+fn announcement(key: &str) -> proto::Announcement {
+    proto::Announcement { idempotency_key: key.into(), metadata: Some(metadata()) }
+}
+
+impl Door {
+    async fn announce(&mut self, recordings: Vec<proto::Announcement>) -> Result<Vec<String>, Status> {
+        let request = proto::AnnounceRecordingsRequest { recordings };
+        Ok(self.client.announce_recordings(request).await?.into_inner().recording_ids)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_announced_is_in_the_log_once_and_opens_as_any_other() {
+    let bench = Bench::new();
+    let (mut first, mut second) = (bench.door("demo").await, bench.door("demo").await);
+    let facts = async || {
+        let mut count = 0;
+        for partition in 0..bench.log.partitions(Topic::Uploads) {
+            count += bench.log.bounds(Topic::Uploads, partition).await.unwrap().end;
+        }
+        count
+    };
+    let opened = first.open("opened", Some(3)).await;
+    let before = facts().await;
+    let all = || ["a", "b", "opened", "a"].map(announcement).to_vec();
+    let ids = first.announce(all()).await.unwrap();
+    assert_eq!((ids.len(), &ids[2], &ids[3]), (4, &opened.recording_id, &ids[0]));
+    assert_eq!(facts().await, before + 2);
+    // Through the other gateway as well: nothing new.
+    assert_eq!(second.announce(all()).await.unwrap(), ids);
+    assert_eq!(facts().await, before + 2);
+    // An announcement is no upload yet.
+    let asked = second.client.get_upload(proto::GetUploadRequest { recording_id: ids[0].clone() }).await;
+    assert_eq!(reason(&asked.unwrap_err()), "RECORDING_NOT_FOUND");
+    let recording = second.open("a", Some(3)).await;
+    assert_eq!((&recording.recording_id, recording.generation), (&ids[0], 0));
+    assert!(matches!(second.send(&recording, 0, b"abc").await, Outcome::Accepted(_)));
+    // Another bureau's announcements are its own.
+    let mut other = bench.door("other").await;
+    assert_ne!(other.announce(vec![announcement("a")]).await.unwrap(), ids[..1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_or_too_many_announcements_change_nothing() {
+    let bench = Bench::new();
+    let mut door = bench.door_with("demo", |c| c.announced_per_bureau = 2).await;
+    let wrong =
+        proto::Announcement { idempotency_key: "a b".into(), metadata: Some(proto::RecordingMetadata::default()) };
+    let refused = door.announce(vec![announcement("a"), wrong]).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "METADATA_INVALID"));
+    let details = refused.get_error_details();
+    let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+    assert!(
+        fields.contains(&"recordings[1].idempotency_key") && fields.contains(&"recordings[1].metadata.unit"),
+        "{fields:?}"
+    );
+    for bad in [vec![], vec![announcement("a"); 501]] {
+        assert_eq!(reason(&door.announce(bad).await.unwrap_err()), "METADATA_INVALID");
+    }
+    door.announce(["a", "b"].map(announcement).to_vec()).await.unwrap();
+    let refused = door.announce(["a", "c"].map(announcement).to_vec()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "QUOTA"));
+    // What is opened is announced no more.
+    door.open("a", Some(3)).await;
+    door.announce(vec![announcement("c")]).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_bureaus_recording_looks_like_none() {
     let bench = Bench::new();

@@ -1,0 +1,115 @@
+//! Deadlines from the command line, on both stacks: what is announced, stored, late and never comes.
+#![allow(clippy::unwrap_used)]
+
+use caselock_domain::{calendar::Calendar, time::Timestamp};
+use caselock_e2e::{
+    Footage, Kind, Program, Run, Stack, Uploader, free_port, on_both_stacks, postgres_database, wait_until,
+};
+use serde_json::Value;
+
+on_both_stacks!(the_regulations_vectors_from_the_command_line, what_is_on_a_device_is_known_before_it_comes);
+
+const OPERATOR: &str = "operator-archivist";
+
+async fn start(kind: Kind) -> (Stack, Option<Program>) {
+    let stack = Stack::start(kind, &[]).await;
+    if kind == Kind::Embedded {
+        return (stack, None);
+    }
+    let registry = stack.spawn("registry", free_port(), &[("registry.database", postgres_database().await)]);
+    registry.wait_ready();
+    (stack, Some(registry))
+}
+
+fn ask(stack: &Stack, who: &str, arguments: &[&str]) -> Run {
+    Uploader::ask(stack, who, arguments)
+}
+
+/// The deadlines of a list, once there are so many.
+fn deadlines(stack: &Stack, more: &[&str], count: usize) -> Vec<Value> {
+    let mut found = Vec::new();
+    wait_until(&format!("{count} deadlines of {more:?}"), 60, || {
+        let run = ask(stack, "demo", &[&["deadlines", "list"], more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        found = run.events;
+        found.len() == count
+    });
+    found
+}
+
+async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
+    let (mut stack, registry) = start(kind).await;
+    let uploader = Uploader::new(&stack);
+    let vectors = [
+        ("2026-02-13", "2026-02-24"),
+        ("2026-02-12", "2026-02-14"),
+        ("2026-09-30", "2026-10-09"),
+        ("2026-10-09", "2026-10-12"),
+        ("2025-12-31", "2026-01-05"),
+    ];
+    for (ends, _) in vectors {
+        let footage = Footage::new().random(ends, 1000);
+        let ended = format!("scene_ended_at={ends} 17:00:00");
+        uploader.upload(footage.path(), &["--set", &ended]).expect_stored(1);
+    }
+    // All of them were stored long after: late, and flagged so.
+    let late = deadlines(&stack, &["--standing", "late"], 5);
+    for (ends, due) in vectors {
+        let one = late.iter().find(|one| one["original_name"] == ends).unwrap();
+        assert_eq!(one["due"], format!("{due}T16:00:00Z"), "{ends}");
+        assert_eq!((&one["provisional"], &one["bureau"]), (&false.into(), &"demo".into()));
+    }
+    // The earliest first.
+    let order: Vec<_> = late.iter().map(|one| one["due"].as_str().unwrap()).collect();
+    assert!(order.is_sorted(), "{order:?}");
+    wait_until("the flags", 60, || ask(&stack, "demo", &["find", "--flag", "late"]).events.len() == 5);
+    // Extended after the fact, with who approved it: within the extension it is no longer late.
+    let id = late[0]["recording_id"].as_str().unwrap();
+    let extend = |who: &str, more: &[&str]| ask(&stack, who, &[&["deadlines", "extend", id], more].concat());
+    let by = ["--approver", "王局长", "--reason", "洪水"];
+    let tomorrow = Timestamp::now() + std::time::Duration::from_secs(86_400);
+    let until = tomorrow.to_string();
+    let extended = extend("demo", &[&["--until", &until][..], &by].concat());
+    assert_eq!((&extended.answer()["standing"], &extended.answer()["extensions"]), (&"extended".into(), &1.into()));
+    assert_eq!(extend("demo", &[&["--until", &until][..], &by].concat()).answer()["extensions"], 1);
+    assert_eq!(ask(&stack, "demo", &["find", "--flag", "late"]).events.len(), 4);
+    assert_eq!(ask(&stack, "demo", &["find", "--deadline", "extended"]).answer()["recording_id"], id);
+    // What is wrong is refused by its field, and another bureau's is not there.
+    extend("demo", &[&["--until", "2025-01-01"][..], &by].concat()).expect_refused("REQUEST_INVALID");
+    extend("demo", &[&["--until", "2099-01-01"][..], &by].concat()).expect_refused("REQUEST_INVALID");
+    extend("other", &[&["--until", &until][..], &by].concat()).expect_refused("RECORDING_NOT_FOUND");
+    assert!(ask(&stack, "other", &["deadlines", "list"]).events.is_empty());
+    assert_eq!(ask(&stack, OPERATOR, &["deadlines", "list", "--bureau", "demo"]).events.len(), 5);
+    // What must be kept is not disposed of, by nobody; and a bureau is not asked at all.
+    ask(&stack, "demo", &["dispose", "list"]).expect_refused("OPERATOR_NEEDED");
+    assert!(ask(&stack, OPERATOR, &["dispose", "list", "--bureau", "demo"]).events.is_empty());
+    let refused = ask(&stack, OPERATOR, &["dispose", "run", id, "--bureau", "demo", "--reason", "x"]);
+    assert_eq!((refused.code, &refused.events[0]["refused"]), (3, &"RETAINED".into()), "{}", refused.stderr);
+    assert!(refused.events[0]["detail"].as_str().unwrap().contains("by floor"), "{:?}", refused.events);
+    drop(registry);
+    stack.stop();
+}
+
+async fn what_is_on_a_device_is_known_before_it_comes(kind: Kind) {
+    let (mut stack, registry) = start(kind).await;
+    let uploader = Uploader::new(&stack);
+    let footage = Footage::new().random("first", 3 << 20).random("second", 2 << 20);
+    let ended = "scene_ended_at=2031-03-03 10:00:00";
+    // So slow that nothing is there in time; then the device is pulled out.
+    let mut child = uploader.start(footage.path(), &["--set", ended, "--bwlimit", "20k"]);
+    let awaited = deadlines(&stack, &["--standing", "awaited"], 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let due = Calendar::packaged().unwrap().due("2031-03-03T10:00:00+08:00".parse().unwrap(), 2).unwrap();
+    for one in &awaited {
+        assert_eq!((&one["due"], &one["provisional"]), (&due.at.to_string().into(), &true.into()));
+        assert_eq!(one["stored_at"], Value::Null);
+    }
+    // It comes after all.
+    uploader.upload(footage.path(), &["--set", ended]).expect_stored(2);
+    let stored = deadlines(&stack, &["--standing", "on_time"], 2);
+    assert_eq!(stored[0]["recording_id"], awaited[0]["recording_id"]);
+    assert!(ask(&stack, "demo", &["deadlines", "list", "--standing", "awaited"]).events.is_empty());
+    drop(registry);
+    stack.stop();
+}
