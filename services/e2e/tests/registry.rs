@@ -1,10 +1,15 @@
 //! The registry beside the other services: it knows what is stored, however often it dies, and from the bucket alone.
 #![allow(clippy::unwrap_used)]
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, binary, free_port};
 use caselock_registry::{Db, Recording};
+use rand::RngExt;
 
 fn database(path: &Path) -> String {
     format!("sqlite:{}?mode=rwc", path.display())
@@ -74,4 +79,43 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     let mut again = known(&db, &first).await;
     again.extend(known(&db, &second).await);
     assert_eq!(again, followed);
+}
+
+/// The rebuild is killed (-9) wherever it happens to be, again and again, and goes on until it has read all there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_killed_anywhere_ends_in_the_same_state() {
+    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let mut footage = Footage::new();
+    for number in 0..60 {
+        footage = footage.random(&format!("IMG_{number:04}.jpg"), 500 + number);
+    }
+    let run = Uploader::new(&stack).upload(footage.path(), &["--parallel", "16", "--set", "case_number=2026-9"]);
+    run.expect_stored(60);
+    stack.wait_derived(&run).await;
+    stack.stop();
+    let rebuild = |path: &Path| {
+        let mut command = Command::new(binary("caselock-registry"));
+        command.args(stack.flags(&["s3", "registry"]));
+        command.args(["--set", &format!("registry.database={}", database(path)), "rebuild", "--from-store"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let [whole, torn] = ["whole.sqlite", "torn.sqlite"].map(|name| stack.dir.path().join(name));
+    let began = Instant::now();
+    assert!(rebuild(&whole).wait_with_output().unwrap().status.success());
+    let time = began.elapsed();
+    let mut random = rand::rng();
+    let mut killed = 0;
+    for _ in 0..10 {
+        let mut child = rebuild(&torn);
+        std::thread::sleep(time.mul_f64(random.random_range(0.2..0.95)));
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(killed > 0, "no kill came in time");
+    assert!(rebuild(&torn).wait_with_output().unwrap().status.success());
+    let (whole, torn) = (Db::open(&database(&whole)).await.unwrap(), Db::open(&database(&torn)).await.unwrap());
+    let all = known(&whole, &run).await;
+    assert_eq!(known(&torn, &run).await, all);
+    assert!(!torn.is_rebuilding().await.unwrap());
 }

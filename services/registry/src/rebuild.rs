@@ -5,9 +5,14 @@ use caselock_domain::{
     id::{BureauId, RecordingId},
     object_key,
 };
+use futures::{StreamExt, stream};
 use sqlx::Row;
 
 use crate::{Cases, Db, RegistryError, documents, outbox::Telling};
+
+/// Recordings whose documents are read at once, and saved in one transaction.
+const AT_ONCE: usize = 16;
+const BATCH: usize = 100;
 
 /// Reads every manifest and every entry of a case into the database. Returns how many recordings were read by this call.
 pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
@@ -18,6 +23,8 @@ pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
     let mut count = 0;
     loop {
         let page = store.keys("v1/", after.as_deref()).await?;
+        // Of a recording the manifest comes before everything else, in the order of keys as well as here.
+        count += take_manifests(cases, &page.keys).await?;
         for key in &page.keys {
             if object_key::is_case_entry(key) {
                 take_entry(cases, key).await?;
@@ -26,18 +33,30 @@ pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
             } else if object_key::disposed_generation(key).is_some() {
                 pass_over(key, cases.adopt_disposal(key).await)?;
             }
-            let Some((bureau, id, generation)) = manifest_of(key) else { continue };
-            let Some(documents) = documents::read(store, &bureau, id, generation).await? else { continue };
-            let mut transaction = db.begin().await?;
-            documents.save(&mut transaction, &cases.rules, Telling::Past).await?;
-            transaction.commit().await?;
-            count += 1;
         }
         let Some(last) = page.keys.last().filter(|_| page.more) else { break };
         note(db, last).await?;
         after = Some(last.clone());
     }
     sqlx::query("DELETE FROM rebuild").execute(db.pool()).await?;
+    Ok(count)
+}
+
+/// Reads the documents of every manifest among these keys, some at once, and saves them, some in one transaction.
+async fn take_manifests(cases: &Cases, keys: &[String]) -> Result<u64, RegistryError> {
+    let read = stream::iter(keys.iter().filter_map(|key| manifest_of(key)))
+        .map(async |(bureau, id, generation)| documents::read(&*cases.store, &bureau, id, generation).await);
+    let mut batches = std::pin::pin!(read.buffered(AT_ONCE).chunks(BATCH));
+    let mut count = 0;
+    while let Some(batch) = batches.next().await {
+        let mut transaction = cases.db.begin().await?;
+        for documents in batch {
+            let Some(documents) = documents? else { continue };
+            documents.save(&mut transaction, &cases.rules, Telling::Past).await?;
+            count += 1;
+        }
+        transaction.commit().await?;
+    }
     Ok(count)
 }
 
