@@ -88,9 +88,12 @@ impl Db {
         &self.pool
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction that may change several rows, or tell of something. They come one after the other, whoever begins
+    /// them: none waits for what another holds that waits for it, and events are numbered in the order of commits.
     pub async fn begin(&self) -> Result<Transaction<'static, Any>, RegistryError> {
-        Ok(self.pool.begin().await?)
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("UPDATE event_clock SET seq = seq").execute(&mut *transaction).await?;
+        Ok(transaction)
     }
 
     /// Up to where each partition of a topic was read.

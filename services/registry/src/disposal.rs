@@ -86,6 +86,12 @@ pub async fn is_disposed(db: &Db, id: RecordingId, generation: u32) -> Result<bo
     Ok(row.bind(id.to_string()).bind(i64::from(generation)).fetch_optional(db.pool()).await?.is_some())
 }
 
+/// Whether this generation, or a later one, is or was removed.
+pub async fn covers(tx: &mut Transaction<'static, Any>, id: &str, generation: u32) -> Result<bool, RegistryError> {
+    let row = sqlx::query("SELECT 1 FROM disposals WHERE recording_id = $1 AND generation >= $2");
+    Ok(row.bind(id).bind(i64::from(generation)).fetch_optional(&mut **tx).await?.is_some())
+}
+
 /// One of these that is being removed, or was and is not stored again.
 pub async fn gone_of(pool: &AnyPool, ids: &[RecordingId]) -> Result<Option<RecordingId>, RegistryError> {
     for id in ids {
@@ -124,6 +130,9 @@ pub async fn is_known(
         return Ok(());
     }
     begin_row(tx, (bureau, id), generation, at, "").await?;
+    // What was opened again is said by facts that come after this one.
+    let gone = sqlx::query("DELETE FROM deadlines WHERE recording_id = $1");
+    gone.bind(id).execute(&mut **tx).await?;
     forget(tx, id, generation).await
 }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use caselock_domain::{
@@ -30,8 +30,9 @@ use crate::{
 
 /// How long to wait before following again after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Records taken into one transaction, at most.
+/// Records taken into one transaction, at most; of events, whose documents may be large, fewer.
 const BATCH: usize = 200;
+const DOCUMENTS: usize = 20;
 /// The topics that are followed.
 const TOPICS: [Topic; 2] = [Topic::Uploads, Topic::Events];
 /// The events whose documents are read anew.
@@ -86,9 +87,10 @@ impl Following {
         let from: Vec<_> = partitions.map(|p| (p, known.get(&p).copied().unwrap_or_default())).collect();
         let mut unread: Vec<u32> = from.iter().map(|(partition, _)| *partition).collect();
         let mut follower = self.log.follow(topic, from).await?;
+        let mut passed_over = PassedOver::default();
         loop {
-            let batch = next_batch(&mut follower).await?;
-            self.take(topic, &batch.entries).await?;
+            let batch = next_batch(topic, &mut follower).await?;
+            self.take(topic, &batch.entries, &mut passed_over).await?;
             for (partition, _) in batch.ends {
                 unread.retain(|p| *p != partition);
             }
@@ -118,9 +120,10 @@ impl Following {
             }
             let from = behind.keys().map(|p| (*p, known.get(p).copied().unwrap_or_default())).collect();
             let mut follower = self.log.follow(topic, from).await?;
+            let mut passed_over = PassedOver::default();
             while !behind.is_empty() {
-                let batch = next_batch(&mut follower).await?;
-                self.take(topic, &batch.entries).await?;
+                let batch = next_batch(topic, &mut follower).await?;
+                self.take(topic, &batch.entries, &mut passed_over).await?;
                 for (partition, position) in batch.ends {
                     if behind.get(&partition).is_some_and(|end| position >= *end) {
                         behind.remove(&partition);
@@ -139,11 +142,10 @@ impl Following {
         Ok(tx.commit().await?)
     }
 
-    /// A batch, in one transaction with how far it goes.
-    async fn take(&self, topic: Topic, entries: &[Entry]) -> Result<(), RegistryError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
+    /// A batch, in one transaction with how far it goes. Most facts say nothing to the registry: for them alone the database is
+    /// asked once a second.
+    async fn take(&self, topic: Topic, entries: &[Entry], passed: &mut PassedOver) -> Result<(), RegistryError> {
+        passed.next.extend(entries.iter().map(|entry| (entry.partition, entry.offset + 1)));
         // Documents are read before the transaction begins: the database waits for no store.
         let mut read = Vec::new();
         for entry in entries {
@@ -152,16 +154,20 @@ impl Following {
                 _ => fact_of(entry),
             });
         }
+        let says_nothing = read.iter().all(|what| matches!(what, What::Nothing));
+        if says_nothing && (passed.next.is_empty() || passed.noted_at.is_some_and(|at| at.elapsed() < PAUSE)) {
+            return Ok(());
+        }
         let mut tx = self.cases.db.begin().await?;
-        let mut positions = BTreeMap::new();
-        for (entry, what) in entries.iter().zip(read) {
+        for what in read {
             self.note(&mut tx, what).await?;
-            positions.insert(entry.partition, entry.offset + 1);
         }
-        for (partition, next) in positions {
-            advance(&mut tx, topic, partition, next).await?;
+        for (partition, next) in &passed.next {
+            advance(&mut tx, topic, *partition, *next).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        *passed = PassedOver { next: BTreeMap::new(), noted_at: Some(Instant::now()) };
+        Ok(())
     }
 
     async fn note(&self, tx: &mut Transaction<'static, Any>, what: What) -> Result<(), RegistryError> {
@@ -169,7 +175,9 @@ impl Following {
         match what {
             What::Nothing => Ok(()),
             What::Stored(documents) => documents.save(tx, rules, Telling::News).await,
-            What::Awaited { bureau, id, metadata, origin } => {
+            // What is read late must not bring back what was removed since.
+            What::Awaited { id, generation, .. } if disposal::covers(tx, &id, generation).await? => Ok(()),
+            What::Awaited { bureau, id, metadata, origin, .. } => {
                 deadlines::expect(tx, rules, (&bureau, &id), &metadata, (origin, None), Telling::News).await
             }
             What::Arrived { id, at } => deadlines::arrived(tx, &id, at).await,
@@ -247,16 +255,41 @@ struct AboutCase {
 enum What {
     Nothing,
     Stored(Box<documents::Documents>),
-    Awaited { bureau: String, id: String, metadata: Box<caselock_domain::metadata::Metadata>, origin: Origin },
-    Arrived { id: String, at: Timestamp },
-    Disposed { bureau: String, id: String, generation: u32, at: Timestamp },
-    Told { id: String, seq: i64, about: Option<About> },
+    Awaited {
+        bureau: String,
+        id: String,
+        generation: u32,
+        metadata: Box<caselock_domain::metadata::Metadata>,
+        origin: Origin,
+    },
+    Arrived {
+        id: String,
+        at: Timestamp,
+    },
+    Disposed {
+        bureau: String,
+        id: String,
+        generation: u32,
+        at: Timestamp,
+    },
+    Told {
+        id: String,
+        seq: i64,
+        about: Option<About>,
+    },
 }
 
 /// What of its own events the registry reads.
 enum About {
     Retention(Box<RetentionChanged>),
     Disposal(RecordingDisposed),
+}
+
+/// How far was read of each partition that the database does not know yet, and when it was told last.
+#[derive(Default)]
+struct PassedOver {
+    next: BTreeMap<u32, Offset>,
+    noted_at: Option<Instant>,
 }
 
 /// Records that are there, and ends that were reached.
@@ -266,7 +299,8 @@ struct Batch {
 }
 
 /// Waits for the next record, and takes with it what has come by then.
-async fn next_batch(follower: &mut Follower) -> Result<Batch, RegistryError> {
+async fn next_batch(topic: Topic, follower: &mut Follower) -> Result<Batch, RegistryError> {
+    let most = if topic == Topic::Events { DOCUMENTS } else { BATCH };
     let mut batch = Batch { entries: Vec::new(), ends: Vec::new() };
     let mut next = follower.recv().await;
     loop {
@@ -277,7 +311,7 @@ async fn next_batch(follower: &mut Follower) -> Result<Batch, RegistryError> {
             },
             None => return Err(LogError::Unavailable("the follower ended".into()).into()),
         }
-        if batch.entries.len() >= BATCH {
+        if batch.entries.len() >= most {
             return Ok(batch);
         }
         next = match follower.try_recv() {
@@ -302,12 +336,14 @@ fn fact_of(entry: &Entry) -> What {
         Fact::Announced(announced) => What::Awaited {
             bureau: announced.bureau.to_string(),
             id,
+            generation: key.generation,
             metadata: Box::new(announced.metadata),
             origin: Origin::Announced,
         },
         Fact::Opened(opened) => What::Awaited {
             bureau: opened.bureau.to_string(),
             id,
+            generation: key.generation,
             metadata: Box::new(opened.metadata),
             origin: Origin::Opened,
         },
