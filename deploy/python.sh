@@ -6,7 +6,7 @@ set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/lib.sh
 source "$here/lib.sh"
-dir=$(cache_dir)/python-3
+dir=$(cache_dir)/python-4
 
 case ${1:-} in
   install)
@@ -14,7 +14,7 @@ case ${1:-} in
     [[ ! -e $dir/complete ]] || exit 0
     python3 -c 'import venv, ensurepip' 2>/dev/null || debian_packages python3 python3-venv
     packages=('grpcio-tools==1.*' 'numpy>=1.26' 'cloudevents==1.*' 'jsonschema[format]==4.*' 'pyyaml==6.*'
-      'confluent-kafka==2.*')
+      'confluent-kafka==2.*' 'chinesecalendar==1.11.*')
     say "going to install ${packages[*]} into $dir"
     rm -rf -- "$dir"
     python3 -m venv "$dir"
