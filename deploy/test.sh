@@ -4,7 +4,8 @@
 #
 # Servers of your own are used instead where they are named:
 #   CASELOCK_TEST_POSTGRES=postgres://… (a user who may create databases; the tests leave theirs behind)
-#   CASELOCK_TEST_KAFKA=host:port, _PROPERTIES (librdkafka's, name=value parted by commas: TLS, SASL), _REPLICATION (default 1)
+#   CASELOCK_TEST_KAFKA=host:port, _PROPERTIES (librdkafka's, name=value parted by commas: TLS, SASL), _JAVA_PROPERTIES (the same
+#     for the Java client), _REPLICATION (default 1)
 #   CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY, _BUCKET (a bucket with object lock, without lifecycle rules;
 #     what the tests leave there stays locked for 15 minutes, and is theirs to delete under v1/)
 # Usage: deploy/test.sh [ARGUMENTS OF cargo test…]

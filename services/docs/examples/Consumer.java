@@ -36,6 +36,9 @@ public class Consumer {
             var partitions = consumer.partitionsFor(args[1]).stream()
                     .map(info -> new TopicPartition(info.topic(), info.partition()))
                     .toList();
+            if (partitions.isEmpty()) {
+                throw new IllegalArgumentException("there is no topic " + args[1]);
+            }
             var ends = consumer.endOffsets(partitions);
             consumer.assign(partitions);
             // From the beginning, whatever was read before: a replay.

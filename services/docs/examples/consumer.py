@@ -24,9 +24,10 @@ consumer = Consumer({
 known = consumer.list_topics(topic, timeout=30).topics[topic]
 if known.error:
     raise KafkaException(known.error)
-ends = {}
-for partition in known.partitions:
-    first, ends[partition] = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+ends = {
+    partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)[1]
+    for partition in known.partitions
+}
 # From the beginning, whatever was read before: a replay.
 consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
 

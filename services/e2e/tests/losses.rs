@@ -3,11 +3,25 @@
 
 use caselock_client::Uploaded;
 use caselock_domain::{
-    digest::SegmentValue, fact::FactKey, footage::SegmentRef, id::RecordingId, object_key, state::Phase,
+    digest::{Blake3, SegmentValue, segment_digest},
+    fact::{Fact, FactKey, PartStored, Subject},
+    footage::SegmentRef,
+    id::RecordingId,
+    object_key,
+    state::Phase,
+    time::Timestamp,
 };
-use caselock_e2e::{Bench, Death, Faults, KEY, Kind, Lie, Unfaithful, header, id, on_both_stacks};
+use caselock_e2e::{Bench, Death, Faults, KEY, Kind, Lie, Unfaithful, header, id, metadata, on_both_stacks};
 use caselock_log::{Record, Topic};
-use caselock_store::oldest_version;
+use caselock_proto::{
+    events::v1::RecordingResendNeeded,
+    v1::{
+        OpenUploadRequest, SegmentHeader, WriteSegmentsRequest, ingest_service_client::IngestServiceClient,
+        write_segments_request::Content, write_segments_response::Outcome,
+    },
+};
+use caselock_store::{Crc64Nvme, NewObject, oldest_version};
+use prost::Message;
 
 const SEGMENT: u64 = 8 << 20;
 
@@ -15,6 +29,10 @@ on_both_stacks!(
     a_multipart_upload_aborted_before_the_seal_is_sent_again,
     a_multipart_upload_aborted_after_the_seal_is_sent_again,
     a_log_that_lost_footage_asks_for_it_again,
+    a_log_that_lost_one_record_asks_for_all_again,
+    an_object_that_nobody_explains_is_left_and_the_next_generation_stored,
+    parts_that_do_not_make_up_what_was_sealed_are_sent_again,
+    parts_of_another_claim_are_sent_again,
     an_abandoned_upload_is_opened_again,
     what_cannot_be_used_becomes_a_dead_letter,
 );
@@ -72,6 +90,114 @@ async fn a_log_that_lost_footage_asks_for_it_again(kind: Kind) {
     };
     let uploaded = bench.stored_in_the_end(&path, meanwhile).await;
     assert_eq!(uploaded.payload.generation, 1);
+}
+
+async fn a_log_that_lost_one_record_asks_for_all_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(3 * SEGMENT);
+    let meanwhile = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        // The first segment alone: the others are still there.
+        let partition = caselock_domain::partition::of(id(), bench.log.partitions(Topic::Footage));
+        let bounds = bench.log.bounds(Topic::Footage, partition).await.unwrap();
+        assert_eq!(bounds.end - bounds.start, 3);
+        bench.log.delete_before(Topic::Footage, partition, bounds.start + 1).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+    };
+    let uploaded = bench.stored_in_the_end(&path, meanwhile).await;
+    assert_eq!(uploaded.payload.generation, 1);
+}
+
+async fn an_object_that_nobody_explains_is_left_and_the_next_generation_stored(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(SEGMENT + 1);
+    let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    let alien = bytes::Bytes::from_static(b"somebody else's");
+    let lock_until = caselock_domain::time::whole_seconds(Timestamp::now() + std::time::Duration::from_secs(60));
+    let new = NewObject { content_type: "a/b".into(), part_size: 0, lock_until };
+    let version = bench.store.put(&key, &new, alien.clone(), Crc64Nvme::of(&alien)).await.unwrap();
+    let _archiver = bench.archiver(None);
+    let uploaded = bench.stored_in_the_end(&path, async {}).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    assert_eq!(oldest_version(&*bench.store, &key).await.unwrap().unwrap().id, version);
+    assert_eq!(resend_reason(&bench).await, "OBJECT_UNKNOWN");
+}
+
+/// Why the footage had to be sent again, as the event tells it.
+async fn resend_reason(bench: &Bench) -> String {
+    let events = bench.records(Topic::Events, id()).await.into_iter().map(|(_, record)| record);
+    let resend = "io.caselock.recording.resend-needed.v1";
+    let event = events.into_iter().find(|record| header(record, "ce_type") == resend).expect("the event");
+    RecordingResendNeeded::decode(event.payload.unwrap()).unwrap().reason
+}
+
+/// Opens the recording of [`KEY`] and has its segments acknowledged, without sealing it; its digest.
+async fn acknowledged(bench: &Bench, path: &std::path::Path) -> (Blake3, Vec<SegmentValue>) {
+    let bytes = std::fs::read(path).unwrap();
+    let mut ingest = IngestServiceClient::connect(bench.address()).await.unwrap();
+    let size = Some(bytes.len() as u64);
+    let open = OpenUploadRequest { idempotency_key: KEY.into(), metadata: Some(metadata()), size };
+    ingest.open_upload(open).await.unwrap();
+    let (mut requests, mut values) = (Vec::new(), Vec::new());
+    for (index, segment) in (0..).zip(bytes.chunks(SEGMENT as usize)) {
+        let value = segment_digest(index, SEGMENT as u32, segment).unwrap().value;
+        values.push(value);
+        let header = SegmentHeader {
+            recording_id: id().to_string(),
+            generation: 0,
+            index,
+            length: segment.len() as u32,
+            value: value.0.to_vec().into(),
+        };
+        requests.push(Content::Header(header));
+        requests.extend(segment.chunks(1 << 20).map(|chunk| Content::Chunk(chunk.to_vec().into())));
+    }
+    let requests: Vec<_> = requests.into_iter().map(|c| WriteSegmentsRequest { content: Some(c) }).collect();
+    let mut answers = ingest.write_segments(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    for _ in &values {
+        let answer = answers.message().await.unwrap().unwrap();
+        assert!(matches!(answer.outcome, Some(Outcome::Accepted(_))), "{answer:?}");
+    }
+    (Blake3(*blake3::hash(&bytes).as_bytes()), values)
+}
+
+async fn append(bench: &Bench, subject: Subject, fact: Fact) {
+    let key = FactKey { recording: id(), generation: 0, subject };
+    caselock_log::append_fact(&*bench.log, &key, Some(&fact)).await.unwrap();
+}
+
+async fn parts_that_do_not_make_up_what_was_sealed_are_sent_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(2 * SEGMENT);
+    acknowledged(&bench, &path).await;
+    // No gateway writes such a seal.
+    append(&bench, Subject::Sealed(Blake3([9; 32])), Fact::Sealed(2 * SEGMENT)).await;
+    let _archiver = bench.archiver(None);
+    bench.wait_for("send again", id(), |facts| facts.current() == 1).await;
+    let uploaded = bench.stored_in_the_end(&path, async {}).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    assert_eq!(resend_reason(&bench).await, "DIGEST_MISMATCH");
+}
+
+async fn parts_of_another_claim_are_sent_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(2 * SEGMENT);
+    let (whole, values) = acknowledged(&bench, &path).await;
+    // As from an archiver whose claim lost, and that did not look.
+    let part = PartStored {
+        length: SEGMENT as u32,
+        etag: "e".into(),
+        crc64nvme: 0,
+        multipart_id: "another".into(),
+        root: None,
+    };
+    append(&bench, Subject::PartStored(0, values[0]), Fact::PartStored(part)).await;
+    append(&bench, Subject::Sealed(whole), Fact::Sealed(2 * SEGMENT)).await;
+    let _archiver = bench.archiver(None);
+    bench.wait_for("send again", id(), |facts| facts.current() == 1).await;
+    let uploaded = bench.stored_in_the_end(&path, async {}).await;
+    assert_eq!(uploaded.payload.generation, 1);
+    assert_eq!(resend_reason(&bench).await, "PARTS_OF_ANOTHER_CLAIM");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,19 +1,50 @@
 //! A trace goes with a segment from the gateway to the archiver, and reaches a collector.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use caselock_e2e::{Footage, Kind, Stack, Uploader, wait_until};
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
     common::v1::any_value::Value,
     trace::v1::Span,
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
+
+/// The names of metrics that a collector was sent, by service.
+type Metrics = Arc<Mutex<HashSet<(String, String)>>>;
+
+struct Meter(Metrics);
+
+#[tonic::async_trait]
+impl MetricsService for Meter {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        for resource in request.into_inner().resource_metrics {
+            let attributes = resource.resource.unwrap_or_default().attributes;
+            let name = attributes.into_iter().find(|a| a.key == "service.name").and_then(|a| a.value?.value);
+            let Some(Value::StringValue(service)) = name else { continue };
+            let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+            self.0.lock().unwrap().extend(metrics.map(|metric| (service.clone(), metric.name)));
+        }
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
 
 /// What a collector was sent: the service, and its span.
 type Spans = Arc<Mutex<Vec<(String, Span)>>>;
@@ -43,7 +74,10 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let collector = TraceServiceServer::new(Collector(spans.clone()));
-    tokio::spawn(Server::builder().add_service(collector).serve_with_incoming(TcpListenerStream::new(listener)));
+    let metrics = Metrics::default();
+    let meter = MetricsServiceServer::new(Meter(metrics.clone()));
+    let server = Server::builder().add_service(collector).add_service(meter);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
     let mut stack = Stack::start(Kind::Distributed, &[("telemetry.otlp_endpoint", &endpoint)]).await;
     let footage = Footage::new().random("a", 1000);
@@ -61,5 +95,13 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
     let job = &of("caselock-media", "media-job")[0];
     let steps = of("caselock-archiver", "step");
     assert!(steps.iter().any(|step| (&step.trace_id, &step.span_id) == (&job.trace_id, &job.parent_span_id)));
+    // What is counted is sent at the end, if not before.
     stack.stop();
+    for (service, metric) in [
+        ("caselock-gateway", "caselock_gateway_accepted_bytes"),
+        ("caselock-archiver", "caselock_archiver_recordings_stored"),
+    ] {
+        let sent = metrics.lock().unwrap().contains(&(service.to_owned(), metric.to_owned()));
+        assert!(sent, "{metric} of {service}: {:?}", metrics.lock().unwrap());
+    }
 }

@@ -72,8 +72,8 @@ impl Following {
     async fn follow(&self, health: &Health) -> Result<(), RegistryError> {
         let unread = Mutex::new(TOPICS.to_vec());
         let [uploads, events] = TOPICS;
-        let both = (self.follow_topic(uploads, &unread, health), self.follow_topic(events, &unread, health));
-        tokio::try_join!(both.0, both.1).map(drop)
+        let follow = |topic| Box::pin(self.follow_topic(topic, &unread, health));
+        tokio::try_join!(follow(uploads), follow(events)).map(drop)
     }
 
     async fn follow_topic(

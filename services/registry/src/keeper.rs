@@ -269,7 +269,12 @@ impl Keeper {
     async fn look_for_drift(&self, subject: &Subject, objects: &[Object]) -> Result<(), RegistryError> {
         // Where a hold may be on its way off by our own order, its absence says nothing.
         let Some(read_back) = subject.read_back.filter(|_| subject.off_sent_at.is_none()) else { return Ok(()) };
-        for object in objects {
+        // What media and extensions have added since has the date it was made with, and was never read back.
+        let is_known = |object: &&Object| {
+            objects.len() as i64 <= subject.kept_objects
+                || ["original", "manifest.json"].iter().any(|name| object.key == format!("{}{name}", subject.prefix))
+        };
+        for object in objects.iter().filter(is_known) {
             let has_less = object.lock.until < read_back.until || (read_back.hold && !object.lock.hold);
             if !has_less && object.markers.is_empty() {
                 continue;
@@ -383,7 +388,7 @@ impl Keeper {
         }
         let saved = sqlx::query(
             "UPDATE locks SET kept_revision = $9, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
-                 look_at = $5, off_sent_at = $6, kept_at = $10
+                 look_at = $5, off_sent_at = $6, kept_at = $10, kept_objects = $11
              WHERE subject = $7 AND revision = $8",
         )
         .bind(lock.until.map(Timestamp::as_second))
@@ -396,6 +401,7 @@ impl Keeper {
         .bind(subject.revision)
         .bind((!is_too_much).then_some(subject.revision))
         .bind(now.as_second())
+        .bind(found.objects.len() as i64)
         .execute(&mut *tx)
         .await?;
         if saved.rows_affected() != 1 {

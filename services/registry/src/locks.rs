@@ -37,6 +37,8 @@ pub struct Subject {
     pub read_back: Option<Lock>,
     /// When that was, in seconds since 1970; 0 before.
     pub kept_at: i64,
+    /// How many objects that were.
+    pub kept_objects: i64,
     /// When it was stored, of a recording.
     pub stored_at: Option<Timestamp>,
 }
@@ -86,6 +88,7 @@ impl Subject {
             off_sent_at,
             read_back: read_back.transpose()?,
             kept_at: row.try_get::<Option<i64>, _>("kept_at")?.unwrap_or_default(),
+            kept_objects: row.try_get::<Option<i64>, _>("kept_objects")?.unwrap_or_default(),
             stored_at,
         }))
     }

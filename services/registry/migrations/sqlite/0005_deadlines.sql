@@ -100,7 +100,8 @@ INSERT INTO event_clock (id, seq) VALUES (1, 0);
 
 -- What was told of a recording's lock; empty where nothing was, and nothing of the past is to be told.
 ALTER TABLE locks ADD COLUMN told TEXT;
--- When the store was read back last.
+-- When the store was read back last, and how many objects that were.
 ALTER TABLE locks ADD COLUMN kept_at BIGINT;
+ALTER TABLE locks ADD COLUMN kept_objects BIGINT;
 UPDATE locks SET look_at = 0;
 CREATE INDEX locks_by_end ON locks (bureau, lock_until, subject);
