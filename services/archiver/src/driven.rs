@@ -28,6 +28,8 @@ pub struct Driven {
     pub doomed: Option<(u32, &'static str)>,
     /// How often a step or a part of it failed since a step last succeeded, while the store took other uploads.
     pub failures: u32,
+    /// When the last of them was.
+    pub failed_at: Option<Instant>,
 }
 
 /// After how many failures, one every half minute or, where trying again may help, every minute and a half, a recording's

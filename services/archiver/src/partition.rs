@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(500);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a step that failed for good rests before it is tried again.
 const REST: Duration = Duration::from_secs(30);
+/// Failures so long ago say nothing any more, once a part was stored.
+const LONG_AGO: Duration = Duration::from_secs(600);
 /// How long the work in hand may take when the partition is taken away.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -396,6 +398,10 @@ impl Partition {
         match result {
             // The fact is durable: the segment need not come again. Other copies wait until it is in the view.
             Ok(PartOutcome::Stored(settled_at)) => {
+                // Over the weeks of a slow upload many things fail once: only what fails again and again gives way.
+                if driven.failed_at.is_some_and(|at| at.elapsed() > LONG_AGO) {
+                    (driven.failures, driven.failed_at) = (0, None);
+                }
                 self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
                 driven.stored.insert((segment.segment.generation, segment.segment.index));
                 self.head.finish(segment.entry.offset);
@@ -408,7 +414,10 @@ impl Partition {
             Err(error) => {
                 tracing::error!(%error, recording = %id, "a segment could not be stored; trying again later");
                 // Several that fail at once are one failure.
-                driven.failures += u32::from(is_its_own && !driven.rests());
+                if is_its_own && !driven.rests() {
+                    driven.failures += 1;
+                    driven.failed_at = Some(Instant::now());
+                }
                 driven.rests_until = Some(Instant::now() + REST);
                 driven.waiting.push(segment);
             }

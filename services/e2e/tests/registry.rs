@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, binary, free_port};
+use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, binary, free_port, wait_until};
 use caselock_registry::{Db, Recording};
 use rand::RngExt;
 
@@ -56,6 +56,7 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     let mut followed = known(&db, &first).await;
     assert_eq!(followed[0].case_number.as_deref(), Some("(2026)罚-1"));
     assert!(followed.iter().all(|recording| recording.hold_at_storing));
+    Uploader::ask(&stack, "demo", &["case", "open", "(2026)罚-1"]).answer();
     registry.kill();
 
     let footage = Footage::new().random("c", 2000);
@@ -64,6 +65,17 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     let registry = start(&stack);
     followed.extend(known(&db, &second).await);
     assert_eq!(registry.stop(), Some(0));
+    // A new database beside a store that is not empty: the registry makes it anew by itself, cases included.
+    let lost = stack.dir.path().join("lost.sqlite");
+    let anew = stack.spawn("registry", free_port(), &[("registry.database", database(&lost))]);
+    anew.wait_ready();
+    let db = Db::open(&database(&lost)).await.unwrap();
+    wait_until("the end of the rebuild", 60, || anew.log().contains("the rebuild from the store is done"));
+    let mut again = known(&db, &first).await;
+    again.extend(known(&db, &second).await);
+    assert_eq!(again, followed);
+    assert!(Uploader::ask(&stack, "demo", &["case", "show", "(2026)罚-1"]).answer()["entries"] == 1);
+    assert_eq!(anew.stop(), Some(0));
     stack.stop();
 
     // From the bucket alone, by the command: the log is not asked.

@@ -11,6 +11,8 @@ pub(crate) const CONNECTION_WINDOW: u32 = 2 << 20;
 pub(crate) const MESSAGE: usize = MAX_CHUNK + (64 << 10);
 /// A stream's message as it comes, and what follows it in the last frame read.
 const MESSAGE_IN_HAND: u64 = MESSAGE as u64 + FRAME as u64;
+/// Calls at once that have no answer yet, each with its message; others wait unread.
+pub(crate) const CALLS: usize = 64;
 /// The largest HTTP/2 frame.
 pub(crate) const FRAME: u32 = 128 << 10;
 
@@ -73,7 +75,7 @@ impl GatewayConfig {
         let least = self.set_aside() + u64::from(LARGE_SEGMENT);
         ensure!(
             self.memory_budget >= least,
-            "gateway.memory_budget: expected at least {least}: one segment beside what {} connections and {} streams may \
+            "gateway.memory_budget: expected at least {least}: one segment beside what {} connections, {} streams and 64 calls may \
              fill",
             self.connections,
             self.streams
@@ -100,7 +102,7 @@ impl GatewayConfig {
     /// Bytes of the budget that are not for segments: what peers may send before anything of it is admitted.
     pub(crate) fn set_aside(&self) -> u64 {
         let windows = u64::from(CONNECTION_WINDOW) * u64::from(self.connections);
-        windows + MESSAGE_IN_HAND * u64::from(self.streams)
+        windows + MESSAGE_IN_HAND * (u64::from(self.streams) + CALLS as u64)
     }
 
     /// How connections come in.

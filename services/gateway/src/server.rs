@@ -11,10 +11,11 @@ use caselock_runtime::health::Health;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::{
     admission::Admission,
-    config::{CONNECTION_WINDOW, FRAME, GatewayConfig, MESSAGE},
+    config::{CALLS, CONNECTION_WINDOW, FRAME, GatewayConfig, MESSAGE},
     ingest::{Ingest, IngestServer},
     metrics::GatewayMetrics,
     view::View,
@@ -22,6 +23,8 @@ use crate::{
 
 /// How long connections may take to end once the gateway drains: longer than any segment may take then.
 const DRAIN: Duration = Duration::from_secs(45);
+/// How long a call may take until its answer, or its stream of answers, begins.
+const CALL: Duration = Duration::from_secs(60);
 /// The HTTP/2 window of a stream.
 const STREAM_WINDOW: u32 = 1 << 20;
 
@@ -90,6 +93,8 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(Some(FRAME))
         .max_concurrent_streams(Some(256))
+        .timeout(CALL)
+        .layer(GlobalConcurrencyLimitLayer::new(CALLS))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)
         .add_service(health_service)

@@ -407,8 +407,10 @@ async fn a_stream_out_of_order_is_ended_with_a_reason() {
 fn memory(bytes: u64) -> impl FnOnce(&mut GatewayConfig) {
     move |c| {
         (c.connections, c.streams) = (8, 8);
-        // 2 MiB of window a connection; a stream's message of at most 1 MiB + 64 KiB, and a frame of 128 KiB behind it.
-        c.memory_budget = bytes + 8 * ((2 << 20) + (1 << 20) + (64 << 10) + (128 << 10));
+        // 2 MiB of window a connection; of each stream and of 64 calls a message of at most 1 MiB + 64 KiB, and a frame of
+        // 128 KiB behind it.
+        let message = (1 << 20) + (64 << 10) + (128 << 10);
+        c.memory_budget = bytes + 8 * (2 << 20) + (8 + 64) * message;
     }
 }
 

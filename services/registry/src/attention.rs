@@ -14,6 +14,9 @@ use crate::{
     outbox::{Telling, tell},
 };
 
+/// Recordings of one number that are looked at when the one before them comes.
+const AGAIN: i64 = 20;
+
 /// What a flag is about.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
@@ -118,11 +121,13 @@ pub async fn of_recording(
     put.execute(&mut **tx).await?;
     // Files come in any order: this one may be behind a gap, and may be what was missing before the next one.
     let series = Series { bureau: &recording.bureau, device, series: &series };
-    gap(tx, &series, number, stored_at, telling).await?;
-    match series.neighbour(tx, number, Side::After).await? {
-        Some(next) => gap(tx, &series, next, stored_at, telling).await,
-        None => Ok(()),
+    gap(tx, &series, (number, &recording.id), stored_at, telling).await?;
+    if let Some(next) = series.neighbour(tx, number, Side::After).await? {
+        for id in series.recordings(tx, next).await? {
+            gap(tx, &series, (next, &id), stored_at, telling).await?;
+        }
     }
+    Ok(())
 }
 
 /// The files that a device counts under one name.
@@ -158,35 +163,36 @@ impl Series<'_> {
         let row = sqlx::query(AssertSqlSafe(statement)).bind(self.bureau).bind(self.device).bind(self.series);
         Ok(row.bind(number).fetch_optional(&mut **tx).await?.map(|row| row.try_get(0)).transpose()?)
     }
+
+    /// The recordings of a number: more than one where the device began to count anew. The first few are enough to be seen.
+    async fn recordings(&self, tx: &mut Transaction<'static, Any>, number: i64) -> Result<Vec<String>, RegistryError> {
+        let rows = sqlx::query(
+            "SELECT recording_id FROM file_numbers WHERE bureau = $1 AND device_id = $2 AND series = $3 AND number = $4
+             LIMIT $5",
+        );
+        let rows = rows.bind(self.bureau).bind(self.device).bind(self.series).bind(number).bind(AGAIN);
+        rows.fetch_all(&mut **tx).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
 }
 
-/// Raises or takes back the flag of the files with a number, by what is known before it. The first of a device has nothing
+/// Raises or takes back the flag of a file with a number, by what is known before it. The first of a device has nothing
 /// before it: where it begins is not known.
 async fn gap(
     tx: &mut Transaction<'static, Any>,
     series: &Series<'_>,
-    number: i64,
+    (number, id): (i64, &str),
     at: Timestamp,
     telling: Telling,
 ) -> Result<(), RegistryError> {
-    let before = series.neighbour(tx, number, Side::Before).await?;
-    let rows = sqlx::query(
-        "SELECT recording_id FROM file_numbers WHERE bureau = $1 AND device_id = $2 AND series = $3 AND number = $4",
-    );
-    let rows = rows.bind(series.bureau).bind(series.device).bind(series.series).bind(number);
-    for row in rows.fetch_all(&mut **tx).await? {
-        let id: String = row.try_get(0)?;
-        let subject = Subject::Recording { id: &id, bureau: series.bureau };
-        match before {
-            Some(before) if before + 1 < number => {
-                let name = series.series;
-                let detail = format!("{name}{} to {name}{} of the device are not stored", before + 1, number - 1);
-                raise(tx, subject, Flag::SequenceGap, &detail, at, telling).await?;
-            }
-            _ => clear(tx, subject, Flag::SequenceGap).await?,
+    let subject = Subject::Recording { id, bureau: series.bureau };
+    match series.neighbour(tx, number, Side::Before).await? {
+        Some(before) if before + 1 < number => {
+            let name = series.series;
+            let detail = format!("{name}{} to {name}{} of the device are not stored", before + 1, number - 1);
+            raise(tx, subject, Flag::SequenceGap, &detail, at, telling).await
         }
+        _ => clear(tx, subject, Flag::SequenceGap).await,
     }
-    Ok(())
 }
 
 /// The flags that are raised for these subjects, with whose each is.

@@ -16,8 +16,9 @@ use serde::Serialize;
 use sqlx::Row;
 
 use crate::{
-    Cases, Recording, RegistryError, disposal,
+    Cases, Recording, RegistryError,
     locks::{Subject, words},
+    malformed,
     objects::{self, Object},
 };
 
@@ -121,6 +122,11 @@ pub async fn audit(cases: &Cases, rolling: &Rolling, mut tell: impl FnMut(&Line)
         }
         after = last;
     }
+    disposals(cases, |line| {
+        count(&mut summary, line);
+        tell(line);
+    })
+    .await?;
     unknown(cases, |line| {
         count(&mut summary, line);
         tell(line);
@@ -137,10 +143,6 @@ fn count(summary: &mut Summary, line: &Line) {
 
 async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Line>, RegistryError> {
     let Some(subject) = Subject::load(&cases.db, &id).await? else { return Ok(None) };
-    if disposal::begun_of(cases.db.pool(), &id.parse().into_iter().collect::<Vec<_>>()).await?.is_some() {
-        // It is being removed: nothing must lie there any more.
-        return Ok(None);
-    }
     let objects = objects::below(&*cases.store, &subject.prefix).await?;
     let beside = match &subject.extensions {
         Some(extensions) => objects::below(&*cases.store, extensions).await?,
@@ -169,6 +171,41 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
         locked_until,
         findings,
     }))
+}
+
+/// Records of disposals are held for ever: by them no generation is used twice. Tells of those that are not.
+async fn disposals(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), RegistryError> {
+    let mut after = String::new();
+    loop {
+        let rows = sqlx::query(
+            "SELECT DISTINCT recording_id, bureau FROM disposals WHERE is_done = 1 AND recording_id > $1
+             ORDER BY recording_id LIMIT $2",
+        );
+        let rows = rows.bind(&after).bind(PAGE).fetch_all(cases.db.pool()).await?;
+        for row in &rows {
+            let (id, bureau): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let (owner, of) = (bureau.parse::<BureauId>().map_err(malformed)?, id.parse().map_err(malformed)?);
+            let prefix = object_key::disposals(&owner, of);
+            let objects = objects::below(&*cases.store, &prefix).await?;
+            let finding = |finding, key: &str| Finding { finding, key: key.to_owned() };
+            let mut findings: Vec<_> = objects
+                .iter()
+                .filter(|object| !object.lock.hold)
+                .map(|object| finding(Kind::MissingHold, &object.key))
+                .collect();
+            if objects.is_empty() {
+                findings.push(finding(Kind::MissingObject, &prefix));
+            }
+            if !findings.is_empty() {
+                let (locked_until, legal_hold) = (None, false);
+                tell(&Line { subject: id.clone(), bureau, prefix, rule: None, locked_until, legal_hold, findings });
+            }
+            after = id;
+        }
+        if rows.len() < PAGE as usize {
+            return Ok(());
+        }
+    }
 }
 
 /// Whether the store was brought to what the rule says now: otherwise a hold may still be about to go.

@@ -1,6 +1,9 @@
 //! Cases: entries that are locked objects first, and rows after.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use caselock_domain::{
@@ -11,7 +14,7 @@ use caselock_domain::{
     retention::end_of,
     time::{Clock, whole_seconds},
 };
-use caselock_store::{Lock, NewObject, Store, create_locked, read_document};
+use caselock_store::{Lock, NewObject, Store, create_locked, probe::clocks_agree, read_document};
 use jiff::Span;
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -20,11 +23,14 @@ use crate::{
     keeper::LATE,
     locks::{touch_bound, touch_case},
     outbox::{Telling, tell},
+    rebuild::pass_over,
     turns::Turns,
 };
 
 /// An entry is never larger than this: ten thousand recordings bound at once, and their texts.
 const LIMIT: usize = 1 << 20;
+/// For how long it counts that two clocks agree.
+const AGREED: Duration = Duration::from_secs(60);
 /// How often an entry makes room for one that was written meanwhile.
 const TURNS: u32 = 10;
 
@@ -42,12 +48,25 @@ pub struct Cases {
     /// How long an entry is locked when it is written; it is held as well.
     pub(crate) locked_for: Span,
     pub(crate) turns: Turns,
+    /// When our clock and the store's agreed last.
+    agreed_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Cases {
     /// The cases in a database and a store. An entry is held, and locked for so long to begin with.
     pub fn new(db: Db, store: Arc<dyn Store>, clock: Clock, rules: Arc<Rules>, locked_for: Span) -> Self {
-        Self { db, store, clock, rules, locked_for, turns: Turns::default() }
+        Self { db, store, clock, rules, locked_for, turns: Turns::default(), agreed_at: Arc::default() }
+    }
+
+    /// Whether our clock and the store's agree, asked anew each minute: by a clock that is wrong nothing is judged that can't
+    /// be taken back.
+    pub async fn clock_agrees(&self) -> Result<(), RegistryError> {
+        let agreed_at = *self.agreed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if agreed_at.is_none_or(|at| at.elapsed() > AGREED) {
+            clocks_agree(&*self.store, (self.clock)()).await?;
+            *self.agreed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// The same with another database.
@@ -96,9 +115,15 @@ impl Cases {
             };
             let next = follow(case.clone(), &entry)?;
             self.refuse_disposed(&change).await?;
-            self.intend(&entry).await?;
+            let is_new = self.intend(&entry).await?;
             // And again: whoever begins to remove a recording from here on finds the intent, or that the recording has changed.
-            self.refuse_disposed(&change).await?;
+            if let Err(refused) = self.refuse_disposed(&change).await {
+                // Nothing of it was written, unless somebody else had begun the same entry before.
+                if is_new {
+                    self.forget_intent(CaseId::derive(bureau, number), entry.seq as i64).await?;
+                }
+                return Err(refused);
+            }
             let there = self.write(&entry).await?;
             let is_own = (&there.by, &there.change) == (&entry.by, &entry.change);
             let known = if there == entry { next } else { follow(case, &there)? };
@@ -207,8 +232,12 @@ impl Cases {
         let known = self.find(&bureau, &number).await?.map_or(0, |case| case.seq);
         for seq in known + 1..=seq {
             let key = object_key::case_entry(&bureau, id, seq);
-            match self.read(&key).await? {
-                Some(entry) => self.adopt(&entry, Telling::Past).await?,
+            let read = match self.read(&key).await {
+                Err(error @ RegistryError::Entry(_)) => return pass_over(&key, Err(error)),
+                read => read?,
+            };
+            match read {
+                Some(entry) => pass_over(&key, self.adopt(&entry, Telling::Past).await)?,
                 None => {
                     tracing::error!(key, "an event tells of an entry that is not there");
                     return Ok(());
@@ -248,10 +277,12 @@ impl Cases {
         }
     }
 
-    /// Notes that an entry is about to be written; in the same step, that what it protects may change.
-    async fn intend(&self, entry: &CaseEntry) -> Result<(), RegistryError> {
+    /// Notes that an entry is about to be written; in the same step, that what it protects may change. Whether nobody had before.
+    async fn intend(&self, entry: &CaseEntry) -> Result<bool, RegistryError> {
         let id = CaseId::derive(&entry.bureau, &entry.number).to_string();
         let mut tx = self.db.begin().await?;
+        let known = sqlx::query("SELECT 1 FROM case_intents WHERE case_id = $1 AND seq = $2");
+        let known = known.bind(&id).bind(entry.seq as i64).fetch_optional(&mut *tx).await?;
         match &entry.change {
             CaseChange::Bound { recordings } => touch_bound(&mut tx, recordings).await?,
             CaseChange::Reopened { .. } => {
@@ -270,7 +301,8 @@ impl Cases {
         .bind((self.clock)().as_second())
         .execute(&mut *tx)
         .await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(known.is_none())
     }
 
     /// What is being removed can't be evidence any more.

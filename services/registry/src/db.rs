@@ -107,6 +107,18 @@ impl Db {
         rows.iter().map(position).collect()
     }
 
+    /// Whether nothing was ever read into it.
+    pub async fn is_new(&self) -> Result<bool, RegistryError> {
+        for statement in
+            ["SELECT 1 FROM reads LIMIT 1", "SELECT 1 FROM recordings LIMIT 1", "SELECT 1 FROM cases LIMIT 1"]
+        {
+            if sqlx::query(statement).fetch_optional(&self.pool).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether a rebuild from the store has begun and not ended.
     pub async fn is_rebuilding(&self) -> Result<bool, RegistryError> {
         Ok(sqlx::query("SELECT 1 FROM rebuild").fetch_optional(&self.pool).await?.is_some())

@@ -159,7 +159,7 @@ pub async fn expect(
     (origin, stored_at): (Origin, Option<Timestamp>),
     telling: Telling,
 ) -> Result<(), RegistryError> {
-    let Some(ended_at) = metadata.scene_ended_at.or(metadata.recorded_ended_at) else { return Ok(()) };
+    let Some(ended_at) = Deadline::counts_from(metadata) else { return Ok(()) };
     let deadline = match Deadline::after(ended_at, &rules.calendar) {
         Ok(deadline) => deadline,
         // A device's clock may say anything; no deadline follows from a date beyond all calendars.
@@ -192,6 +192,12 @@ pub async fn expect(
     .execute(&mut **tx)
     .await?;
     if noted.rows_affected() == 0 { Ok(()) } else { settle(tx, id, telling).await }
+}
+
+/// Whether a deadline is known.
+pub async fn is_known(tx: &mut Transaction<'static, Any>, id: &str) -> Result<bool, RegistryError> {
+    let row = sqlx::query("SELECT 1 FROM deadlines WHERE recording_id = $1").bind(id);
+    Ok(row.fetch_optional(&mut **tx).await?.is_some())
 }
 
 /// Notes when a recording was stored: the first time that is said.
@@ -274,6 +280,7 @@ impl Judge {
         {
             return Ok(0);
         }
+        self.following.cases.clock_agrees().await?;
         self.following.catch_up().await?;
         let mut told = 0;
         for notice in [Notice::Near, Notice::Missed] {

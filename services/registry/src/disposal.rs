@@ -18,7 +18,7 @@ use caselock_domain::{
 };
 use caselock_log::{Log, append_fact};
 use caselock_proto::events::v1::RecordingDisposed;
-use caselock_store::{ErrorKind, Lock, NewObject, create_locked, read_document};
+use caselock_store::{ErrorKind, Lock, NewObject, create_locked, oldest_version, read_document};
 use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ use crate::{
 
 /// A record is never larger than this.
 const LIMIT: usize = 1 << 20;
-/// Disposals finished at once.
+/// Disposals read at once.
 const PAGE: i64 = 50;
 /// How often it is looked whether something is to be finished.
 const POLL: Duration = Duration::from_secs(30);
@@ -106,17 +106,6 @@ pub async fn gone_of(pool: &AnyPool, ids: &[RecordingId]) -> Result<Option<Recor
     Ok(None)
 }
 
-/// One of these that is being removed.
-pub async fn begun_of(pool: &AnyPool, ids: &[RecordingId]) -> Result<Option<RecordingId>, RegistryError> {
-    for id in ids {
-        let row = sqlx::query("SELECT 1 FROM disposals WHERE recording_id = $1 AND is_done = 0");
-        if row.bind(id.to_string()).fetch_optional(pool).await?.is_some() {
-            return Ok(Some(*id));
-        }
-    }
-    Ok(None)
-}
-
 /// The fact of a disposal, found in `uploads`: whatever database began it, it is to be finished.
 pub async fn is_known(
     tx: &mut Transaction<'static, Any>,
@@ -130,10 +119,12 @@ pub async fn is_known(
         return Ok(());
     }
     begin_row(tx, (bureau, id), generation, at, "").await?;
-    // What was opened again is said by facts that come after this one.
-    let gone = sqlx::query("DELETE FROM deadlines WHERE recording_id = $1");
-    gone.bind(id).execute(&mut **tx).await?;
-    forget(tx, id, generation).await
+    if forget(tx, id, generation).await? {
+        // What was opened again is said by facts that come after this one.
+        let gone = sqlx::query("DELETE FROM deadlines WHERE recording_id = $1");
+        gone.bind(id).execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 /// The event of a disposal, found in the log: nothing is left to be done.
@@ -142,7 +133,7 @@ pub async fn was_done(tx: &mut Transaction<'static, Any>, told: &RecordingDispos
     begin_row(tx, (&told.bureau, id), generation, Timestamp::UNIX_EPOCH, "").await?;
     let done = sqlx::query("UPDATE disposals SET is_done = 1 WHERE recording_id = $1 AND generation = $2");
     done.bind(id).bind(i64::from(generation)).execute(&mut **tx).await?;
-    forget(tx, id, generation).await
+    forget(tx, id, generation).await.map(drop)
 }
 
 async fn begin_row(
@@ -151,34 +142,35 @@ async fn begin_row(
     generation: u32,
     at: Timestamp,
     document: &str,
-) -> Result<(), RegistryError> {
+) -> Result<bool, RegistryError> {
     let begun = sqlx::query(
         "INSERT INTO disposals (recording_id, generation, bureau, at, document, is_done) VALUES ($1, $2, $3, $4, $5, 0)
          ON CONFLICT DO NOTHING",
     );
     let begun = begun.bind(id).bind(i64::from(generation)).bind(bureau);
-    begun.bind(at.as_second()).bind(document).execute(&mut **tx).await?;
-    Ok(())
+    let begun = begun.bind(at.as_second()).bind(document).execute(&mut **tx).await?;
+    Ok(begun.rows_affected() == 1)
 }
 
-/// Removes what is known of a generation; a later one stays.
-async fn forget(tx: &mut Transaction<'static, Any>, id: &str, generation: u32) -> Result<(), RegistryError> {
+/// Removes what is known of a generation; a later one stays. Whether there is none.
+async fn forget(tx: &mut Transaction<'static, Any>, id: &str, generation: u32) -> Result<bool, RegistryError> {
     let gone = sqlx::query("DELETE FROM recordings WHERE id = $1 AND generation <= $2");
     gone.bind(id).bind(i64::from(generation)).execute(&mut **tx).await?;
     let later = sqlx::query("SELECT 1 FROM recordings WHERE id = $1").bind(id).fetch_optional(&mut **tx).await?;
     if later.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     for statement in [
         "DELETE FROM facets WHERE recording_id = $1",
         "DELETE FROM locks WHERE subject = $1",
         "DELETE FROM flags WHERE subject = $1",
+        "DELETE FROM extensions WHERE recording_id = $1",
         // What was stored is over; what is opened since is awaited anew.
         "DELETE FROM deadlines WHERE recording_id = $1 AND stored_at IS NOT NULL",
     ] {
         sqlx::query(statement).bind(id).execute(&mut **tx).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Removes recordings.
@@ -230,6 +222,7 @@ impl Disposer {
         if self.cases.db.is_rebuilding().await? {
             return Err(RegistryError::Rebuilding);
         }
+        self.cases.clock_agrees().await?;
         // Nothing that protects more may be written and not known.
         self.following.catch_up().await?;
         if let Some(key) = self.record_of(bureau, id).await? {
@@ -253,9 +246,7 @@ impl Disposer {
 
     /// The key of the record of a recording that was removed and is not stored again.
     async fn record_of(&self, bureau: &BureauId, id: RecordingId) -> Result<Option<String>, RegistryError> {
-        if Recording::find(&self.cases.db, bureau, id).await?.is_some()
-            && begun_of(self.cases.db.pool(), &[id]).await?.is_none()
-        {
+        if gone_of(self.cases.db.pool(), &[id]).await?.is_none() {
             return Ok(None);
         }
         let row = sqlx::query("SELECT MAX(generation) FROM disposals WHERE recording_id = $1 AND bureau = $2");
@@ -320,6 +311,11 @@ impl Disposer {
 
     /// In one transaction with the checks: from here on it is removed. Whoever binds it waits for this row, and is refused.
     async fn begin(&self, disposal: &Disposal) -> Result<bool, RegistryError> {
+        let document = serde_json::to_string(disposal).map_err(|e| RegistryError::Entry(e.to_string()))?;
+        // With room for how it is written; what is begun must be possible to finish.
+        if document.len() > LIMIT / 2 {
+            return Err(RegistryError::Entry("its record would be too large".into()));
+        }
         let id = disposal.recording_id.to_string();
         let mut tx = self.cases.db.begin().await?;
         let statement = format!(
@@ -331,26 +327,32 @@ impl Disposer {
         if checked.execute(&mut *tx).await?.rows_affected() != 1 {
             return Ok(false);
         }
-        let document = serde_json::to_string(disposal).map_err(|e| RegistryError::Entry(e.to_string()))?;
         begin_row(&mut tx, (disposal.bureau.as_str(), &id), disposal.generation, disposal.at, &document).await?;
         tx.commit().await?;
         Ok(true)
     }
 
-    /// Finishes what was begun: all of it, or of one recording.
+    /// Finishes what was begun: all of it, or of one recording. One that can't be finished stops no other.
     pub async fn finish_all(&self, only: Option<RecordingId>) -> Result<(), RegistryError> {
         let only = only.map(|id| id.to_string()).unwrap_or_default();
-        let rows = sqlx::query(
-            "SELECT * FROM disposals WHERE is_done = 0 AND ($1 = '' OR recording_id = $1) ORDER BY at, recording_id LIMIT $2",
-        );
-        for row in rows.bind(&only).bind(PAGE).fetch_all(self.cases.db.pool()).await? {
-            let finished = self.finish(&row).await;
-            match finished {
-                Err(error) if only.is_empty() => tracing::error!(%error, "a disposal can't be finished; trying again"),
-                finished => finished?,
+        let mut after = String::new();
+        loop {
+            let rows = sqlx::query(
+                "SELECT * FROM disposals WHERE is_done = 0 AND ($1 = '' OR recording_id = $1) AND recording_id > $2
+                 ORDER BY recording_id, generation LIMIT $3",
+            );
+            let rows = rows.bind(&only).bind(&after).bind(PAGE).fetch_all(self.cases.db.pool()).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.try_get("recording_id")?;
+            for row in &rows {
+                match self.finish(row).await {
+                    Err(error) if only.is_empty() => {
+                        tracing::error!(%error, "a disposal can't be finished; trying again");
+                    }
+                    finished => finished?,
+                }
             }
         }
-        Ok(())
     }
 
     async fn finish(&self, row: &AnyRow) -> Result<(), RegistryError> {
@@ -367,7 +369,7 @@ impl Disposer {
         let Some(disposal) = disposal else {
             return Err(RegistryError::Row(format!("the disposal of {id} has no record in the store")));
         };
-        self.write_record(&disposal).await?;
+        let disposal = self.write_record(disposal).await?;
         let key = FactKey { recording: id, generation, subject: FactSubject::Disposed };
         let fact = Fact::Disposed(Disposed { bureau: bureau.clone(), disposed_at: at });
         append_fact(&*self.log, &key, Some(&fact)).await?;
@@ -392,19 +394,16 @@ impl Disposer {
         Ok(())
     }
 
-    /// The record outlives what it tells of: it is held, for ever.
-    async fn write_record(&self, disposal: &Disposal) -> Result<(), RegistryError> {
-        let key = record_key(disposal);
-        let bytes = serde_json::to_vec_pretty(disposal).map_err(|e| RegistryError::Entry(e.to_string()))?;
+    /// The record outlives what it tells of: it is held, for ever. Where one stands there already, that counts.
+    async fn write_record(&self, disposal: Disposal) -> Result<Disposal, RegistryError> {
+        let key = record_key(&disposal);
+        let bytes = serde_json::to_vec_pretty(&disposal).map_err(|e| RegistryError::Entry(e.to_string()))?;
         let until = end_of((self.cases.clock)(), &self.cases.locked_for)?;
         let new = NewObject { content_type: disposal::MEDIA_TYPE.into(), part_size: 0, lock_until: until };
         let lock = Lock { until: Some(until), hold: true };
         let there = create_locked(&*self.cases.store, &key, &new, Bytes::from(bytes), lock, LIMIT).await?;
-        let there = there.map(|there| serde_json::from_slice::<Disposal>(&there).map_err(malformed)).transpose()?;
-        match there {
-            Some(there) if there != *disposal => Err(RegistryError::Entry(format!("{key} tells of another disposal"))),
-            _ => Ok(()),
-        }
+        let there = there.map(|there| serde_json::from_slice(&there).map_err(malformed)).transpose()?;
+        Ok(there.unwrap_or(disposal))
     }
 
     /// One version, and the delete markers that hide it. What is gone already is what is wanted. Generations are never used
@@ -436,11 +435,14 @@ impl Cases {
         let Some(disposal) = self.read_disposal(key).await? else { return Ok(()) };
         let id = disposal.recording_id.to_string();
         let document = serde_json::to_string(&disposal).map_err(|e| RegistryError::Entry(e.to_string()))?;
-        let prefix = object_key::prefix(&disposal.bureau, disposal.recording_id, disposal.generation);
-        let is_done = self.store.keys(&prefix, None).await?.keys.is_empty();
+        let mut is_left = false;
+        for removed in &disposal.objects {
+            is_left |= oldest_version(&*self.store, &removed.object_key).await?.is_some();
+        }
         let mut tx = self.db.begin().await?;
-        begin_row(&mut tx, (disposal.bureau.as_str(), &id), disposal.generation, disposal.at, &document).await?;
-        if is_done {
+        let begun = begin_row(&mut tx, (disposal.bureau.as_str(), &id), disposal.generation, disposal.at, &document);
+        // What this database has begun itself it also finishes, and tells.
+        if begun.await? && !is_left {
             let done = sqlx::query("UPDATE disposals SET is_done = 1 WHERE recording_id = $1 AND generation = $2");
             done.bind(&id).bind(i64::from(disposal.generation)).execute(&mut *tx).await?;
         }

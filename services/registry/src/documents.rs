@@ -30,6 +30,11 @@ pub struct Documents {
 }
 
 impl Documents {
+    /// The recording's id.
+    pub fn id(&self) -> String {
+        self.manifest.recording_id.to_string()
+    }
+
     /// Saves the recording they are of, with its deadline and its flags.
     pub async fn save(
         &self,
@@ -38,7 +43,8 @@ impl Documents {
         telling: Telling,
     ) -> Result<(), RegistryError> {
         let recording = Recording::of(self);
-        if !recording.save(tx).await? {
+        // A database that knew recordings before it knew deadlines reads the events once more.
+        if !recording.save(tx).await? && deadlines::is_known(tx, &recording.id).await? {
             return Ok(());
         }
         if telling == Telling::News {

@@ -1,6 +1,6 @@
 use caselock_domain::{calendar::CalendarError, case::CaseError, id::RecordingId, retention::RetentionError};
 use caselock_log::LogError;
-use caselock_store::StoreError;
+use caselock_store::{StoreError, probe::ProbeError};
 
 /// Why the registry could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum RegistryError {
     /// The connection that said so is gone, and another registry may work on the database by now.
     #[error("this registry no longer knows that it is the only one on its database")]
     LeadLost,
+    /// Our clock is not the store's, or that can't be asked.
+    #[error("the clock: {0}")]
+    Clock(#[from] ProbeError),
     /// A hold may still be taken off by a request that was sent earlier.
     #[error("an earlier change of this lock may still be on its way: ask again in some minutes")]
     Unsettled,
@@ -59,7 +62,7 @@ impl RegistryError {
             ),
             Self::Log(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
-            Self::Unsettled => true,
+            Self::Unsettled | Self::Clock(_) => true,
             Self::Schema(_)
             | Self::LeadLost
             | Self::Case(_)

@@ -86,8 +86,12 @@ impl Cases {
                 // It may still be on its way.
                 None if (self.clock)().duration_since(begun.at) < LATE => {}
                 None => {
-                    let gone = sqlx::query("DELETE FROM extensions WHERE recording_id = $1 AND seq = $2");
-                    gone.bind(begun.recording_id.to_string()).bind(begun.seq as i64).execute(self.db.pool()).await?;
+                    // Unless somebody has begun it anew meanwhile.
+                    let gone = sqlx::query(
+                        "DELETE FROM extensions WHERE recording_id = $1 AND seq = $2 AND is_written = 0 AND at = $3",
+                    );
+                    let gone = gone.bind(begun.recording_id.to_string()).bind(begun.seq as i64);
+                    gone.bind(begun.at.as_second()).execute(self.db.pool()).await?;
                 }
             }
         }

@@ -21,7 +21,7 @@ use sqlx::{Any, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cases, RegistryError,
+    Cases, Recording, RegistryError,
     db::advance,
     deadlines::{self, Origin},
     disposal, documents, locks,
@@ -174,20 +174,33 @@ impl Following {
         let rules = &self.cases.rules;
         match what {
             What::Nothing => Ok(()),
-            What::Stored(documents) => documents.save(tx, rules, Telling::News).await,
             // What is read late must not bring back what was removed since.
-            What::Awaited { id, generation, .. } if disposal::covers(tx, &id, generation).await? => Ok(()),
+            What::Stored(documents) => {
+                match disposal::covers(tx, &documents.id(), documents.manifest.generation).await? {
+                    true => Ok(()),
+                    false => documents.save(tx, rules, Telling::News).await,
+                }
+            }
+            What::Awaited { id, generation, .. } | What::Arrived { id, generation, .. }
+                if disposal::covers(tx, &id, generation).await? =>
+            {
+                Ok(())
+            }
+            // What is stored by now is known better.
+            What::Awaited { id, generation, .. } if Recording::covers(tx, &id, generation).await? => Ok(()),
             What::Awaited { bureau, id, metadata, origin, .. } => {
                 deadlines::expect(tx, rules, (&bureau, &id), &metadata, (origin, None), Telling::News).await
             }
-            What::Arrived { id, at } => deadlines::arrived(tx, &id, at).await,
+            What::Arrived { id, at, .. } => deadlines::arrived(tx, &id, at).await,
             What::Disposed { bureau, id, generation, at } => {
                 disposal::is_known(tx, (&bureau, &id), generation, at).await
             }
             What::Told { id, seq, about } => {
-                was_told(tx, &id, seq).await?;
+                let is_new = was_told(tx, &id, seq).await?;
                 match about {
-                    Some(About::Retention(changed)) => locks::was_told(tx, &changed).await,
+                    // What this database told itself it knows.
+                    Some(About::Retention(changed)) if is_new => locks::was_told(tx, &changed).await,
+                    Some(About::Retention(_)) => Ok(()),
                     Some(About::Disposal(disposed)) => disposal::was_done(tx, &disposed).await,
                     None => Ok(()),
                 }
@@ -202,7 +215,7 @@ impl Following {
             String::from_utf8(value.to_vec()).ok()
         };
         let Some(kind) = header("ce_type") else { return Ok(What::Nothing) };
-        if header("ce_source").is_some_and(|source| source.ends_with(REGISTRY)) {
+        if header("ce_source").is_some_and(|source| is_own(&source)) {
             let (Some(id), Some(seq)) = (header("ce_id"), header("ce_sequence").and_then(|s| s.parse().ok())) else {
                 return Ok(What::Nothing);
             };
@@ -264,6 +277,7 @@ enum What {
     },
     Arrived {
         id: String,
+        generation: u32,
         at: Timestamp,
     },
     Disposed {
@@ -321,6 +335,12 @@ async fn next_batch(topic: Topic, follower: &mut Follower) -> Result<Batch, Regi
     }
 }
 
+/// Whether a source is the registry's, of whatever bureau; one may be called registry as well.
+fn is_own(source: &str) -> bool {
+    let bureau = source.strip_prefix("/caselock/bureaus/").and_then(|rest| rest.strip_suffix(REGISTRY));
+    bureau.is_some_and(|bureau| !bureau.is_empty() && !bureau.contains('/'))
+}
+
 /// What a fact says of deadlines and disposals.
 fn fact_of(entry: &Entry) -> What {
     let (key, fact) = match fact::decode(&entry.record.key, entry.record.payload.as_deref()) {
@@ -347,7 +367,12 @@ fn fact_of(entry: &Entry) -> What {
             metadata: Box::new(opened.metadata),
             origin: Origin::Opened,
         },
-        Fact::Completed(completed) => What::Arrived { id, at: completed.stored_at },
+        Fact::Completed(completed) => What::Arrived { id, generation: key.generation, at: completed.stored_at },
+        // The completion's fact may be gone: the receipt says the same, and stays.
+        Fact::Receipted(receipt, _) => match receipt.payload() {
+            Ok(payload) => What::Arrived { id, generation: key.generation, at: payload.stored_at },
+            Err(_) => What::Nothing,
+        },
         Fact::Disposed(disposed) => What::Disposed {
             bureau: disposed.bureau.to_string(),
             id,
@@ -381,4 +406,20 @@ fn subject(entry: &Entry, kind: &str) -> Option<(BureauId, RecordingId, u32)> {
         tracing::error!(partition = entry.partition, offset = entry.offset, "an event can't be read");
     }
     parsed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bureau_may_be_called_registry() {
+        assert!(is_own("/caselock/bureaus/demo/registry"));
+        assert!(is_own("/caselock/bureaus/registry/registry"));
+        for other in
+            ["/caselock/bureaus/registry", "/caselock/bureaus/demo", "/caselock/bureaus//registry", "/registry"]
+        {
+            assert!(!is_own(other), "{other}");
+        }
+    }
 }

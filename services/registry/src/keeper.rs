@@ -209,6 +209,7 @@ impl Keeper {
                 }
                 continue;
             }
+            self.cases.clock_agrees().await?;
             let noted_at = self.now();
             if !self.may_lift(&subject, noted_at).await? {
                 return self.look_again(id, subject.revision).await;
@@ -233,7 +234,7 @@ impl Keeper {
     /// In one step with the check that nothing has changed: notes that a hold may be on its way off.
     async fn may_lift(&self, subject: &Subject, now: Timestamp) -> Result<bool, RegistryError> {
         let noted = sqlx::query(
-            "UPDATE locks SET off_sent_at = $1 WHERE subject = $2 AND revision = $3
+            "UPDATE locks SET off_sent_at = $1, hold = 0 WHERE subject = $2 AND revision = $3
              AND NOT EXISTS (SELECT 1 FROM rebuild)
              AND NOT EXISTS (SELECT 1 FROM case_intents WHERE bureau = $4)",
         )
@@ -269,10 +270,13 @@ impl Keeper {
     async fn look_for_drift(&self, subject: &Subject, objects: &[Object]) -> Result<(), RegistryError> {
         // Where a hold may be on its way off by our own order, its absence says nothing.
         let Some(read_back) = subject.read_back.filter(|_| subject.off_sent_at.is_none()) else { return Ok(()) };
-        // What media and extensions have added since has the date it was made with, and was never read back.
-        let is_known = |object: &&Object| {
-            objects.len() as i64 <= subject.kept_objects
-                || ["original", "manifest.json"].iter().any(|name| object.key == format!("{}{name}", subject.prefix))
+        // What came since has the date it was made with, and was never read back: what media and extensions add beside a
+        // recording, and the entry that has just changed a case.
+        let is_known = |object: &&Object| match subject.stored_at {
+            Some(_) => {
+                ["original", "manifest.json"].iter().any(|name| object.key == format!("{}{name}", subject.prefix))
+            }
+            None => subject.is_kept,
         };
         for object in objects.iter().filter(is_known) {
             let has_less = object.lock.until < read_back.until || (read_back.hold && !object.lock.hold);
@@ -388,7 +392,7 @@ impl Keeper {
         }
         let saved = sqlx::query(
             "UPDATE locks SET kept_revision = $9, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
-                 look_at = $5, off_sent_at = $6, kept_at = $10, kept_objects = $11
+                 look_at = $5, off_sent_at = $6, kept_at = $10
              WHERE subject = $7 AND revision = $8",
         )
         .bind(lock.until.map(Timestamp::as_second))
@@ -401,7 +405,6 @@ impl Keeper {
         .bind(subject.revision)
         .bind((!is_too_much).then_some(subject.revision))
         .bind(now.as_second())
-        .bind(found.objects.len() as i64)
         .execute(&mut *tx)
         .await?;
         if saved.rows_affected() != 1 {

@@ -37,8 +37,8 @@ pub struct Subject {
     pub read_back: Option<Lock>,
     /// When that was, in seconds since 1970; 0 before.
     pub kept_at: i64,
-    /// How many objects that were.
-    pub kept_objects: i64,
+    /// Whether nothing has changed since.
+    pub is_kept: bool,
     /// When it was stored, of a recording.
     pub stored_at: Option<Timestamp>,
 }
@@ -88,7 +88,7 @@ impl Subject {
             off_sent_at,
             read_back: read_back.transpose()?,
             kept_at: row.try_get::<Option<i64>, _>("kept_at")?.unwrap_or_default(),
-            kept_objects: row.try_get::<Option<i64>, _>("kept_objects")?.unwrap_or_default(),
+            is_kept: row.try_get::<Option<i64>, _>("kept_revision")? == Some(row.try_get("revision")?),
             stored_at,
         }))
     }
@@ -103,7 +103,11 @@ impl Subject {
 }
 
 async fn recording(db: &Db, bureau: &BureauId, id: &str) -> Result<Option<Loaded>, RegistryError> {
-    let row = sqlx::query("SELECT generation, floor_until, case_number, stored_at FROM recordings WHERE id = $1");
+    // What is being removed is protected by nothing any more, and stands in the way of nothing.
+    let row = sqlx::query(
+        "SELECT generation, floor_until, case_number, stored_at FROM recordings r WHERE id = $1
+         AND NOT EXISTS (SELECT 1 FROM disposals d WHERE d.recording_id = r.id AND d.is_done = 0)",
+    );
     let Some(row) = row.bind(id).fetch_optional(db.pool()).await? else { return Ok(None) };
     let generation = row.try_get::<i64, _>("generation")? as u32;
     let own: RecordingId = id.parse().map_err(malformed)?;

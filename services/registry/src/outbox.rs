@@ -57,16 +57,15 @@ pub async fn tell(
     Ok(())
 }
 
-/// Notes an event of the registry's own that was found in the log: whatever database told it, it is not told again.
-pub async fn was_told(tx: &mut Transaction<'static, Any>, id: &str, seq: i64) -> Result<(), RegistryError> {
-    for statement in
-        ["INSERT INTO told (event_id) VALUES ($1) ON CONFLICT DO NOTHING", "DELETE FROM outbox WHERE event_id = $1"]
-    {
-        sqlx::query(statement).bind(id).execute(&mut **tx).await?;
-    }
+/// Notes an event of the registry's own that was found in the log: whatever database told it, it is not told again. Whether this
+/// database did not know it.
+pub async fn was_told(tx: &mut Transaction<'static, Any>, id: &str, seq: i64) -> Result<bool, RegistryError> {
+    let new = sqlx::query("INSERT INTO told (event_id) VALUES ($1) ON CONFLICT DO NOTHING");
+    let is_new = new.bind(id).execute(&mut **tx).await?.rows_affected() == 1;
+    sqlx::query("DELETE FROM outbox WHERE event_id = $1").bind(id).execute(&mut **tx).await?;
     let clock = sqlx::query("UPDATE event_clock SET seq = $1 WHERE seq < $1");
     clock.bind(seq).execute(&mut **tx).await?;
-    Ok(())
+    Ok(is_new)
 }
 
 /// Publishes what is in the outbox.

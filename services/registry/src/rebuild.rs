@@ -1,18 +1,23 @@
 //! The whole state from the bucket alone. Stopped at any point, it goes on where it was; until its end nothing is judged by
 //! what is there.
 
+use std::time::Duration;
+
 use caselock_domain::{
     id::{BureauId, RecordingId},
     object_key,
 };
 use futures::{StreamExt, stream};
 use sqlx::Row;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Cases, Db, RegistryError, documents, outbox::Telling};
 
 /// Recordings whose documents are read at once, and saved in one transaction.
 const AT_ONCE: usize = 16;
 const BATCH: usize = 100;
+/// How long to wait before going on after a failure.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Reads every manifest and every entry of a case into the database. Returns how many recordings were read by this call.
 pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
@@ -42,10 +47,55 @@ pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
     Ok(count)
 }
 
+/// Begins a rebuild where a new database meets a store that is not empty: events alone do not tell of every case, and by a view
+/// that lacks one nothing may be loosened.
+pub async fn begin_where_needed(cases: &Cases) -> Result<(), RegistryError> {
+    if !cases.db.is_new().await? {
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let page = cases.store.keys("v1/", after.as_deref()).await?;
+        if page.keys.iter().any(|key| !key.starts_with("v1/probe/")) {
+            tracing::warn!("the database is new, and the store is not empty: it is rebuilt from the store");
+            return note(&cases.db, "").await;
+        }
+        match page.keys.into_iter().next_back().filter(|_| page.more) {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Goes on with a rebuild that has begun, until it is done or `stop`.
+pub async fn go_on(cases: Cases, stop: CancellationToken) {
+    let work = async {
+        loop {
+            let done = async {
+                if !cases.db.is_rebuilding().await? {
+                    return Ok(());
+                }
+                let count = rebuild(&cases).await?;
+                tracing::info!(count, "the rebuild from the store is done");
+                Ok::<(), RegistryError>(())
+            };
+            match done.await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "the rebuild from the store failed; going on with it"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
 /// Reads the documents of every manifest among these keys, some at once, and saves them, some in one transaction.
 async fn take_manifests(cases: &Cases, keys: &[String]) -> Result<u64, RegistryError> {
-    let read = stream::iter(keys.iter().filter_map(|key| manifest_of(key)))
-        .map(async |(bureau, id, generation)| documents::read(&*cases.store, &bureau, id, generation).await);
+    let manifests: Vec<_> = keys.iter().filter_map(|key| manifest_of(key)).collect();
+    let read = stream::iter(manifests).map(|(bureau, id, generation)| {
+        let store = cases.store.clone();
+        async move { documents::read(&*store, &bureau, id, generation).await }
+    });
     let mut batches = std::pin::pin!(read.buffered(AT_ONCE).chunks(BATCH));
     let mut count = 0;
     while let Some(batch) = batches.next().await {
@@ -71,7 +121,7 @@ async fn take_entry(cases: &Cases, key: &str) -> Result<(), RegistryError> {
 }
 
 /// A document that can't be read, or does not follow, is told, and stops nothing.
-fn pass_over(key: &str, adopted: Result<(), RegistryError>) -> Result<(), RegistryError> {
+pub fn pass_over(key: &str, adopted: Result<(), RegistryError>) -> Result<(), RegistryError> {
     match adopted {
         Err(error @ (RegistryError::Case(_) | RegistryError::Entry(_))) => {
             tracing::error!(key, %error, "a document can't be taken over");

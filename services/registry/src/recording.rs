@@ -146,8 +146,23 @@ impl Recording {
             return Ok(false);
         }
         touch_recording(transaction, &self.id, &self.bureau).await?;
+        // A case that had no footage may have some now.
+        let case = sqlx::query(
+            "UPDATE locks SET look_at = 0 WHERE subject IN (SELECT id FROM cases WHERE bureau = $1 AND number = $2)",
+        );
+        case.bind(&self.bureau).bind(&self.case_number).execute(&mut **transaction).await?;
         facets::of_recording(transaction, self).await?;
         Ok(true)
+    }
+
+    /// Whether this generation, or a later one, is known to be stored.
+    pub(crate) async fn covers(
+        tx: &mut Transaction<'static, Any>,
+        id: &str,
+        generation: u32,
+    ) -> Result<bool, RegistryError> {
+        let row = sqlx::query("SELECT 1 FROM recordings WHERE id = $1 AND generation >= $2");
+        Ok(row.bind(id).bind(i64::from(generation)).fetch_optional(&mut **tx).await?.is_some())
     }
 
     /// A bureau's recording; another bureau's is not there.

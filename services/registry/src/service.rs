@@ -14,6 +14,7 @@ use tonic::transport::Server;
 use crate::{
     Cases, Db, Disposer, Following, Judge, Keeper, Outbox, RegistryConfig,
     api::{Api, ApiServer},
+    rebuild,
 };
 
 /// How long calls may take to end once the registry stops.
@@ -72,7 +73,7 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let api = Api {
-        cases,
+        cases: cases.clone(),
         following: following.clone(),
         keeper: keeper.clone(),
         disposer: disposer.clone(),
@@ -97,13 +98,16 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
         let Some(lead) = stop.run_until_cancelled(db.lead()).await else { return Ok(()) };
         let lost = lead.context("ask whether another registry works on the database")?.lost();
         health.up("registry-lead");
+        // Before anything is read: by what is not known yet nothing is loosened.
+        rebuild::begin_where_needed(&cases).await.context("look whether the database must be rebuilt")?;
         let incoming = accept(listener, door, room, stop.clone());
         let work = async {
             let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
             let follow = following.clone().run(health, stop.clone());
             let (published, judged) = (outbox.run(following, stop.clone()), judge.run(stop.clone()));
             let (kept, disposed) = (keeper.run(stop.clone()), disposer.run(stop.clone()));
-            tokio::join!(served, follow, kept, disposed, published, judged).0.context("serve")
+            let rebuilt = rebuild::go_on(cases, stop.clone());
+            tokio::join!(served, follow, kept, disposed, published, judged, rebuilt).0.context("serve")
         };
         tokio::select! {
             done = work => done,

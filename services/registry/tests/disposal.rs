@@ -28,6 +28,7 @@ on_both_databases!(
     only_what_has_run_out_goes_and_a_record_stays,
     killed_between_any_two_steps_it_ends_the_same,
     a_binding_and_a_disposal_never_both_happen,
+    a_reopening_after_it_was_begun_stops_nothing_and_holds_nothing,
     what_is_stored_again_is_another_generation,
 );
 
@@ -203,6 +204,28 @@ async fn a_binding_and_a_disposal_never_both_happen(kind: Kind) {
         }
     }
     println!("{bindings} bindings, {disposals} disposals");
+}
+
+/// The disposal is begun, and dies before it has removed anything; then the case is reopened. What is begun is finished.
+async fn a_reopening_after_it_was_begun_stops_nothing_and_holds_nothing(kind: Kind) {
+    for step in 0.. {
+        let world = run_out(kind, &bench().await).await;
+        let (faults, bureau) = (Faults::at(step, Death::Before), demo());
+        let dying = world.disposer_on(&faults.log(world.log.clone()), &faults.store(world.store.clone()));
+        tokio::select! {
+            () = faults.died() => {}
+            done = dying.dispose(&bureau, world.id, BY, "保管期满") => {
+                done.unwrap().unwrap();
+                assert!(step >= 4, "only {step} steps were seen");
+                break;
+            }
+        }
+        world.reopen().await;
+        world.keeper().settle(vec![world.id.to_string()]).await.unwrap();
+        while world.keeper().round().await.unwrap() > 0 {}
+        world.disposer().finish_all(None).await.unwrap();
+        is_gone(&world).await;
+    }
 }
 
 async fn what_is_stored_again_is_another_generation(kind: Kind) {

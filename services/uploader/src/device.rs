@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-/// Whether both lie on one file system, and that is on a device that can be unplugged, as far as the system tells.
+/// Whether both lie on one file system, and that is on a device that can be unplugged, as far as the system tells. What the
+/// system itself lies on is no device of a bureau.
 pub fn are_on_one_removable(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
-    device(one).is_some_and(|number| device(other) == Some(number) && is_removable(Path::new("/sys"), number))
+    let system = device(Path::new("/"));
+    let shared = device(one).filter(|number| device(other) == Some(*number) && system != Some(*number));
+    shared.is_some_and(|number| is_removable(Path::new("/sys"), number))
 }
 
 /// Whether the device of this number can be unplugged: it says so itself, or is connected by USB (whose hard disks say that

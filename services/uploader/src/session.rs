@@ -162,8 +162,8 @@ impl Session {
             let mut recordings = Vec::new();
             for file in files {
                 let (path, device) = (file.path.clone(), file.metadata.device_id.clone());
-                let stamp = Stamp::of(&file.path)?;
                 // A file that can't be read is its own upload's to tell.
+                let Ok(stamp) = Stamp::of(&file.path) else { continue };
                 let Ok(content) = blocking(move || content_key(&path, &device)).await else { continue };
                 if self.journal.find(&file.path, &stamp, &content).is_none() {
                     let idempotency_key = file.key.clone().unwrap_or(content);

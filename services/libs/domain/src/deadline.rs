@@ -45,13 +45,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The deadline of a recording that says when the process ended; footage that does not is reckoned from its own end. There
-    /// is none for what has neither, such as documents.
-    pub fn of(metadata: &Metadata, calendar: &Calendar) -> Result<Option<Self>, CalendarError> {
-        match metadata.scene_ended_at.or(metadata.recorded_ended_at) {
-            Some(ended) => Self::after(ended, calendar).map(Some),
-            None => Ok(None),
-        }
+    /// From when a recording's deadline counts: from the end of the process, where that is said; else from the footage's own end.
+    /// There is none for what has neither, such as documents.
+    pub fn counts_from(metadata: &Metadata) -> Option<Timestamp> {
+        metadata.scene_ended_at.or(metadata.recorded_ended_at)
     }
 
     /// The deadline after a moment.

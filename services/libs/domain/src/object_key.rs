@@ -64,7 +64,12 @@ pub fn extension(bureau: &BureauId, recording: RecordingId, seq: u64) -> String 
 
 /// The record of the disposal of a generation. It stays, so that no generation is ever used twice.
 pub fn disposal(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
-    entry_below(&(self::recording(bureau, recording) + "disposals/"), generation.into())
+    entry_below(&disposals(bureau, recording), generation.into())
+}
+
+/// What the records of a recording's disposals begin with, with the slash at the end.
+pub fn disposals(bureau: &BureauId, recording: RecordingId) -> String {
+    self::recording(bureau, recording) + "disposals/"
 }
 
 /// The generation whose disposal a key below [`recording`] records, if it does.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     digest::{Blake3, SegmentValue},
-    fact::{Acknowledged, Announced, Completed, Disposed, Fact, FactKey, Nonce, Opened, PartStored, Subject},
+    fact::{Acknowledged, Completed, Disposed, Fact, FactKey, Nonce, Opened, PartStored, Subject},
     id::BureauId,
     receipt::Receipt,
 };
@@ -43,10 +43,19 @@ pub struct RecordingFacts {
 /// What is known of segments, by index and value: nearly always one value an index.
 type Segments<T> = BTreeMap<(u32, SegmentValue), T>;
 
+/// What is kept in mind of an announcement: there may be many, for weeks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// The bureau.
+    pub bureau: BureauId,
+    /// When.
+    pub announced_at: Timestamp,
+}
+
 /// The facts of one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerationFacts {
-    announced: BTreeMap<Nonce, (Offset, Box<Announced>)>,
+    announced: BTreeMap<Nonce, (Offset, Announcement)>,
     opens: BTreeMap<Nonce, (Offset, Box<Opened>)>,
     acknowledged: Segments<Acknowledged>,
     claims: BTreeMap<String, (Offset, Timestamp)>,
@@ -107,8 +116,8 @@ impl RecordingFacts {
     }
 
     /// The first announcement in the log.
-    pub fn announced(&self) -> Option<&Announced> {
-        self.generations.values().find_map(|g| lowest(&g.announced)).map(|(_, a)| a.as_ref())
+    pub fn announced(&self) -> Option<&Announcement> {
+        self.generations.values().find_map(|g| lowest(&g.announced)).map(|(_, announcement)| announcement)
     }
 
     /// The bureau, as soon as anything says which.
@@ -186,7 +195,8 @@ impl GenerationFacts {
             (Subject::Verified, Some(Fact::Verified(intact, at))) => self.verified = Some((intact, at)),
             (Subject::Derived, Some(Fact::Derived(failure, at))) => self.derived = Some((failure, at)),
             (Subject::Announced(nonce), Some(Fact::Announced(a))) => {
-                self.announced.insert(*nonce, (offset, a));
+                let announcement = Announcement { bureau: a.bureau, announced_at: a.announced_at };
+                self.announced.insert(*nonce, (offset, announcement));
             }
             (Subject::Disposed, Some(Fact::Disposed(d))) => self.disposed = Some(d),
             (subject, None) => self.forget(subject),

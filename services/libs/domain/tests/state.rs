@@ -100,7 +100,7 @@ fn reset(generation: u32, reason: &str) -> (FactKey, Option<Fact>) {
 fn announced(generation: u32, nonce: u8) -> (FactKey, Option<Fact>) {
     let (_, Some(Fact::Opened(opened))) = opened(generation, nonce) else { unreachable!() };
     let Opened { bureau, key: k, metadata, .. } = *opened;
-    let fact = Fact::Announced(Box::new(Announced { bureau, key: k, metadata, announced_at: at(0) }));
+    let fact = Fact::Announced(Box::new(Announced { bureau, key: k, metadata, announced_at: at(nonce.into()) }));
     (key(generation, Subject::Announced([nonce; 16])), Some(fact))
 }
 
@@ -256,7 +256,7 @@ fn what_was_disposed_of_is_stored_no_more_and_begins_anew() {
 fn what_is_only_announced_is_in_no_phase() {
     let facts = state(&[announced(0, 2), announced(0, 1)]);
     assert_eq!((facts.phase(), facts.bureau().unwrap().as_str()), (None, "demo"));
-    assert_eq!(facts.announced().unwrap().metadata.unit, "unit of 2");
+    assert_eq!(facts.announced().unwrap().announced_at, at(2));
     assert_eq!(state(&[announced(0, 2), opened(0, 1)]).phase(), Some(Phase::Open));
 }
 

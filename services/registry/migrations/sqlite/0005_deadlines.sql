@@ -1,11 +1,11 @@
--- How far each partition of each topic was read: in the transaction of what was read.
+-- How far each partition of each topic was read: in the transaction of what was read. Events are read once more, for what was
+-- not known of them before.
 CREATE TABLE reads (
     topic TEXT NOT NULL,
     partition_number BIGINT NOT NULL,
     next_offset BIGINT NOT NULL,
     PRIMARY KEY (topic, partition_number)
 );
-INSERT INTO reads SELECT 'caselock.events.v1', partition_number, next_offset FROM positions;
 DROP TABLE positions;
 
 -- By when recordings must be stored (Article 13): as announced, as opened, or as stored.
@@ -100,8 +100,7 @@ INSERT INTO event_clock (id, seq) VALUES (1, 0);
 
 -- What was told of a recording's lock; empty where nothing was, and nothing of the past is to be told.
 ALTER TABLE locks ADD COLUMN told TEXT;
--- When the store was read back last, and how many objects that were.
+-- When the store was read back last.
 ALTER TABLE locks ADD COLUMN kept_at BIGINT;
-ALTER TABLE locks ADD COLUMN kept_objects BIGINT;
 UPDATE locks SET look_at = 0;
 CREATE INDEX locks_by_end ON locks (bureau, lock_until, subject);

@@ -30,7 +30,8 @@ impl Api {
         }
         let standing = show::standing_of(asked.standing);
         let standing = standing.ok_or_else(|| invalid("standing", "one of the values of the schema"))?;
-        let (after, limit) = (token(&asked.page_token)?, page_size(asked.page_size)?);
+        let after = token(&asked.page_token)?.unwrap_or((i64::MIN, String::new()));
+        let limit = page_size(asked.page_size)?;
         let found = Awaited::list(&self.cases.db, &bureau, standing, now, &after, limit).await.map_err(refusal)?;
         let next = found.last().filter(|_| found.len() == limit as usize);
         let next_page_token = next

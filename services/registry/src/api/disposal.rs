@@ -18,7 +18,8 @@ impl Api {
     ) -> Result<proto::ListDisposableResponse, Refusal> {
         operator(caller)?;
         let bureau = bureau(caller, &asked.bureau, "bureau")?;
-        let (after, limit) = (token(&asked.page_token)?, page_size(asked.page_size)?);
+        let after = token(&asked.page_token)?.unwrap_or((i64::MIN, String::new()));
+        let limit = page_size(asked.page_size)?;
         let found = disposal::list(&self.cases.db, &bureau, (self.clock)(), &after, limit).await.map_err(refusal)?;
         let next = found.last().filter(|_| found.len() == limit as usize);
         let next_page_token =
@@ -41,16 +42,18 @@ impl Api {
         let mut outcomes = Vec::new();
         for recording_id in asked.recording_ids {
             let disposed = match recording_id.parse::<RecordingId>() {
-                Ok(id) => self.disposer.dispose(&bureau, id, &caller.name, &reason).await.map_err(refusal)?,
-                Err(_) => Err(Refused::Unknown),
+                Ok(id) => self.disposer.dispose(&bureau, id, &caller.name, &reason).await.map_err(refusal),
+                Err(_) => Ok(Err(Refused::Unknown)),
             };
+            // What became of one is told whatever becomes of the next.
             let (record_key, refused, detail) = match disposed {
-                Ok(key) => (key, "", String::new()),
-                Err(Refused::Unknown) => {
+                Err(refusal) => (String::new(), refusal.reason.as_str(), refusal.message),
+                Ok(Ok(key)) => (key, "", String::new()),
+                Ok(Err(Refused::Unknown)) => {
                     let detail = "no such stored recording of this bureau".to_owned();
                     (String::new(), Reason::RecordingNotFound.as_str(), detail)
                 }
-                Err(Refused::Retained(why)) => (String::new(), Reason::Retained.as_str(), why),
+                Ok(Err(Refused::Retained(why))) => (String::new(), Reason::Retained.as_str(), why),
             };
             outcomes.push(proto::DisposalOutcome { recording_id, record_key, refused: refused.to_owned(), detail });
         }

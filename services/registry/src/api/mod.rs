@@ -65,11 +65,11 @@ fn named(caller: &Caller, name: Option<CaseName>) -> Result<(BureauId, CaseNumbe
     Ok((bureau, number))
 }
 
-/// A page's token: a number, a point and an id. The first page begins before everything.
-fn token(text: &str) -> Result<(i64, String), Refusal> {
+/// What a page comes after, by its token: a number, a point and an id. The first page comes after nothing.
+fn token(text: &str) -> Result<Option<(i64, String)>, Refusal> {
     match text.split_once('.') {
-        None if text.is_empty() => Ok((i64::MIN, String::new())),
-        Some((at, id)) if at.parse::<i64>().is_ok() => Ok((at.parse().unwrap_or_default(), id.to_owned())),
+        None if text.is_empty() => Ok(None),
+        Some((at, id)) if at.parse::<i64>().is_ok() => Ok(Some((at.parse().unwrap_or_default(), id.to_owned()))),
         _ => Err(Refusal::field(Reason::RequestInvalid, "page_token", "the next_page_token of the page before")),
     }
 }

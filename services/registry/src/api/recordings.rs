@@ -9,7 +9,7 @@ use caselock_domain::{
 use caselock_front::{Caller, Refusal};
 use caselock_proto::v1 as proto;
 
-use super::{Api, bureau, page_size, refusal, show};
+use super::{Api, bureau, page_size, refusal, show, token};
 use crate::{Wanted, deadlines, find};
 
 impl Api {
@@ -49,11 +49,7 @@ impl Api {
             "" => None,
             id => Some(id.parse::<RecordingId>().map_err(|_| invalid("recording_id", "a recording's id"))?.to_string()),
         };
-        let after = match asked.page_token.split_once('.') {
-            None if asked.page_token.is_empty() => None,
-            Some((at, id)) if at.parse::<i64>().is_ok() => Some((at.parse().unwrap_or_default(), id.to_owned())),
-            _ => return Err(invalid("page_token", "the next_page_token of the page before")),
-        };
+        let after = token(&asked.page_token)?;
         let limit = page_size(asked.page_size)?;
         let wanted = Wanted {
             facets: facets.into_iter().filter(|(_, value)| !value.is_empty()).collect(),

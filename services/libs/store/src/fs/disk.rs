@@ -1,6 +1,7 @@
 //! The files. Everything that is answered for is synced first, directories included.
 
 use std::{
+    collections::BinaryHeap,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
@@ -356,34 +357,47 @@ impl Wanted<'_> {
 /// Collects a folder's keys in order, until there is one more than a page holds. Folders that can't have any are not looked
 /// into, so that page after page does not walk through everything each time.
 fn collect_keys(folder: &Path, key: &str, wanted: &Wanted<'_>, keys: &mut Vec<String>) -> io::Result<()> {
-    let mut entries = Vec::new();
+    let mut last = String::new();
+    loop {
+        let entries = entries_after(folder, key, wanted, &last)?;
+        let is_last = entries.len() < PAGE;
+        for entry in entries {
+            if keys.len() > PAGE {
+                return Ok(());
+            }
+            if let Some(name) = entry.strip_prefix(key).and_then(|name| name.strip_suffix('/')) {
+                collect_keys(&folder.join(name), &entry, wanted, keys)?;
+            } else {
+                keys.push(entry.clone());
+            }
+            last = entry;
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// The first wanted entries of a folder that come after one, in the order of their keys: a folder of a million recordings is read
+/// with a page of them in memory. With its slash, a folder has the place among its neighbours that its keys have.
+fn entries_after(folder: &Path, key: &str, wanted: &Wanted<'_>, last: &str) -> io::Result<Vec<String>> {
+    let mut first = BinaryHeap::new();
     let read = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read?,
     };
     for entry in read {
         let entry = entry?;
         let (kind, name) = (entry.file_type()?, entry.file_name());
         let Some(name) = name.to_str().filter(|name| *name != ".caselock") else { continue };
-        // With its slash, a folder has the place among its neighbours that its keys have.
-        if kind.is_dir() {
-            entries.push((format!("{key}{name}/"), entry.path()));
-        } else if kind.is_file() {
-            entries.push((format!("{key}{name}"), entry.path()));
-        }
-    }
-    entries.sort_unstable();
-    for (key, path) in entries {
-        if keys.len() > PAGE {
-            return Ok(());
-        }
-        if !key.ends_with('/') {
-            if wanted.has(&key) {
-                keys.push(key);
+        let entry = if kind.is_dir() { format!("{key}{name}/") } else { format!("{key}{name}") };
+        let is_wanted = if kind.is_dir() { wanted.reaches(&entry) } else { kind.is_file() && wanted.has(&entry) };
+        if is_wanted && entry.as_str() > last {
+            first.push(entry);
+            if first.len() > PAGE {
+                first.pop();
             }
-        } else if wanted.reaches(&key) {
-            collect_keys(&path, &key, wanted, keys)?;
         }
     }
-    Ok(())
+    Ok(first.into_sorted_vec())
 }
