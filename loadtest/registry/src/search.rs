@@ -134,7 +134,7 @@ async fn fill(db: &Db, numbers: std::ops::Range<u64>, is_sqlite: bool) -> anyhow
             }
         }
         tx.commit().await?;
-        if next % (ROWS * STATEMENTS * 5) == 0 {
+        if next.is_multiple_of(ROWS * STATEMENTS * 5) {
             eprintln!("{next} of {total}");
         }
     }
@@ -154,7 +154,7 @@ fn statements(numbers: std::ops::Range<u64>) -> Vec<String> {
         let second = pick("officer", 5, OFFICERS);
         let [party, cause] = [pick("party", 6, PARTIES), pick("cause", 7, CAUSES)];
         // Every third belongs to a case.
-        let case = (number % 3 == 0).then(|| pick("case", 8, CASES));
+        let case = number.is_multiple_of(3).then(|| pick("case", 8, CASES));
         let metadata = serde_json::json!({
             "source": "body_worn_recorder", "matter": "inspection", "record_form": "audiovisual", "unit": unit,
             "officers": [officer, second], "device_id": device, "party": party, "cause": cause,

@@ -68,7 +68,7 @@ async fn dispose(world: &World) -> Result<Result<String, Refused>, RegistryError
 async fn is_gone(world: &World) -> Disposal {
     let keys = world.store.keys(&object_key::recording(&demo(), world.id), None).await.unwrap().keys;
     let record = object_key::disposal(&demo(), world.id, 0);
-    assert_eq!(keys, [record.clone()]);
+    assert_eq!(keys, std::slice::from_ref(&record));
     let (version, bytes) = read_document(&*world.store, &record, 1 << 20).await.unwrap().unwrap();
     assert!(world.store.lock(&record, &version).await.unwrap().hold);
     assert_eq!(world.store.delete_version(&record, &version, true).await.unwrap_err().kind, ErrorKind::Locked);

@@ -44,7 +44,7 @@ async fn a_recordings_own_metadata_is_looked_at(kind: Kind) {
     let all = [Flag::ClockWrong, Flag::DocumentTimes, Flag::NoticeMissing];
     assert_eq!(world.flags(&id).await, all);
     for flag in all {
-        assert_eq!(flagged(&world, flag).await, [id.clone()]);
+        assert_eq!(flagged(&world, flag).await, std::slice::from_ref(&id));
     }
     world.publish().await;
     let told = world.told(&id, "flag.raised").await;
