@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caselock_archiver::{Archiver, ArchiverConfig, ArchiverContext};
+use caselock_archiver::{Archiver, ArchiverConfig, ArchiverContext, RetentionConfig};
 use caselock_client::{Client, Connect, Footage, Upload, UploadError, Uploaded};
 use caselock_domain::{
     fact::{self},
@@ -33,7 +33,10 @@ async fn start_archiver(
     signing_key: PathBuf,
     stop: CancellationToken,
 ) -> anyhow::Result<Archiver> {
-    let config = ArchiverConfig { signing_key, ..ArchiverConfig::default() };
+    // In a bucket of one's own nothing is locked for half a year.
+    let short = std::env::var_os("CASELOCK_TEST_S3_BUCKET").map(|_| "PT15M".to_owned());
+    let retention = RetentionConfig { unlawful_period_for_tests: short, ..RetentionConfig::default() };
+    let config = ArchiverConfig { signing_key, retention, ..ArchiverConfig::default() };
     let (clock, health) = (system_clock(), Health::default());
     caselock_archiver::start(
         config,
