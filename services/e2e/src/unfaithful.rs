@@ -33,6 +33,8 @@ pub enum Lie {
     Uploads,
     /// It takes no part of an original, and each time says that it may do so later; others it takes.
     Parts,
+    /// It changes no lock of a manifest.
+    Manifests,
     /// It drops unfinished uploads after a day.
     Expiry,
     /// It does not answer who lifts a hold, and lifts it, before it is honest.
@@ -72,6 +74,13 @@ impl Unfaithful {
             || (!is_probe(key) && (self.lies(Lie::DatesAtCreation) || self.lies(Lie::Dates)));
         let lock_until = if ignores_dates { Timestamp::UNIX_EPOCH } else { new.lock_until };
         NewObject { lock_until, ..new.clone() }
+    }
+
+    fn may_change(&self, key: &str) -> Result<()> {
+        if self.lies(Lie::Manifests) && key.ends_with("/manifest.json") {
+            return Err(StoreError::new(ErrorKind::Invalid, key, "not this one"));
+        }
+        Ok(())
     }
 
     fn lies(&self, about: Lie) -> bool {
@@ -160,6 +169,7 @@ impl Store for Unfaithful {
         if self.fails("lock-read-back", key) || self.fails("shorten", key) {
             return Ok(());
         }
+        self.may_change(key)?;
         if self.lies(Lie::Dates) && !is_probe(key) {
             self.forgotten.send_modify(|count| *count += 1);
             return Ok(());
@@ -171,6 +181,7 @@ impl Store for Unfaithful {
         if self.fails("hold-read-back", key) {
             return Ok(());
         }
+        self.may_change(key)?;
         if self.lies(Lie::Holds) && !is_probe(key) {
             self.forgotten.send_modify(|count| *count += 1);
             return Ok(());

@@ -44,6 +44,8 @@ pub enum Kind {
     UnknownVersion,
     /// Nothing that is known put it there.
     UnknownObject,
+    /// An entry of a case that can't be read, does not follow, or is not there: nothing of its bureau is loosened.
+    UnreadEntry,
 }
 
 /// One thing that is wrong.
@@ -72,6 +74,15 @@ pub struct Line {
     pub legal_hold: bool,
     /// What is wrong; empty where all is as it must be.
     pub findings: Vec<Finding>,
+}
+
+impl Line {
+    /// Of one key that is no subject's.
+    fn of_key(key: &str, bureau: String, prefix: String, finding: Kind) -> Self {
+        let findings = vec![Finding { finding, key: key.to_owned() }];
+        let subject = key.to_owned();
+        Self { subject, bureau, prefix, rule: None, locked_until: None, legal_hold: false, findings }
+    }
 }
 
 /// What the rule says, and why.
@@ -123,6 +134,11 @@ pub async fn audit(cases: &Cases, rolling: &Rolling, mut tell: impl FnMut(&Line)
         after = last;
     }
     disposals(cases, |line| {
+        count(&mut summary, line);
+        tell(line);
+    })
+    .await?;
+    unread(cases, |line| {
         count(&mut summary, line);
         tell(line);
     })
@@ -201,6 +217,23 @@ async fn disposals(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), Reg
                 tell(&Line { subject: id.clone(), bureau, prefix, rule: None, locked_until, legal_hold, findings });
             }
             after = id;
+        }
+        if rows.len() < PAGE as usize {
+            return Ok(());
+        }
+    }
+}
+
+/// Tells of entries of cases that could not be taken over.
+async fn unread(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), RegistryError> {
+    let mut after = String::new();
+    loop {
+        let rows = sqlx::query("SELECT key, bureau FROM unread_entries WHERE key > $1 ORDER BY key LIMIT $2");
+        let rows = rows.bind(&after).bind(PAGE).fetch_all(cases.db.pool()).await?;
+        for row in &rows {
+            after = row.try_get("key")?;
+            let prefix = object_key::owner(&after).unwrap_or(&after).to_owned();
+            tell(&Line::of_key(&after, row.try_get("bureau")?, prefix, Kind::UnreadEntry));
         }
         if rows.len() < PAGE as usize {
             return Ok(());
@@ -311,16 +344,8 @@ async fn unknown(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), Regis
                 last = Some((owner.to_owned(), is_known(cases, owner).await?));
             }
             if last.as_ref().is_some_and(|(_, is_known)| !is_known) {
-                let finding = Finding { finding: Kind::UnknownObject, key: key.clone() };
-                tell(&Line {
-                    subject: key.clone(),
-                    bureau: key.split('/').nth(1).unwrap_or_default().to_owned(),
-                    prefix: owner.to_owned(),
-                    rule: None,
-                    locked_until: None,
-                    legal_hold: false,
-                    findings: vec![finding],
-                });
+                let bureau = key.split('/').nth(1).unwrap_or_default().to_owned();
+                tell(&Line::of_key(key, bureau, owner.to_owned(), Kind::UnknownObject));
             }
         }
         match page.keys.into_iter().next_back().filter(|_| page.more) {

@@ -22,8 +22,8 @@ use crate::{
     Db, RegistryError, Rules, disposal, facets,
     keeper::LATE,
     locks::{touch_bound, touch_case},
+    malformed,
     outbox::{Telling, tell},
-    rebuild::pass_over,
     turns::Turns,
 };
 
@@ -142,25 +142,31 @@ impl Cases {
     pub async fn recover(&self) -> Result<(), RegistryError> {
         let intents = sqlx::query("SELECT bureau, number, seq, at FROM case_intents ORDER BY case_id, seq");
         for row in intents.fetch_all(self.db.pool()).await? {
-            let (bureau, number): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            let (seq, at): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
-            let malformed = |error: caselock_domain::id::IdError| RegistryError::Entry(error.to_string());
-            let bureau: BureauId = bureau.parse().map_err(malformed)?;
-            let number = CaseNumber::try_from(number).map_err(malformed)?;
-            let id = CaseId::derive(&bureau, &number);
-            let _turn = self.turns.take(&id.to_string()).await;
-            match self.read(&object_key::case_entry(&bureau, id, seq as u64)).await? {
-                Some(entry) => {
-                    // It may have died before the lock was read back.
-                    self.write(&entry).await?;
-                    self.adopt(&entry, Telling::News).await?;
-                }
-                // It may still be on its way.
-                None if (self.clock)().as_second() < at.saturating_add(LATE.as_secs()) => {}
-                None => self.forget_intent(id, seq).await?,
+            // While it stays, nothing of its bureau is loosened.
+            if let Err(error) = self.recover_intent(&row).await {
+                tracing::error!(%error, "an entry that was begun can't be recovered; trying again");
             }
         }
         Ok(())
+    }
+
+    async fn recover_intent(&self, row: &AnyRow) -> Result<(), RegistryError> {
+        let (bureau, number): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let (seq, at): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
+        let bureau: BureauId = bureau.parse().map_err(malformed)?;
+        let number = CaseNumber::try_from(number).map_err(malformed)?;
+        let id = CaseId::derive(&bureau, &number);
+        let _turn = self.turns.take(&id.to_string()).await;
+        match self.read(&object_key::case_entry(&bureau, id, seq as u64)).await? {
+            Some(entry) => {
+                // It may have died before the lock was read back.
+                self.write(&entry).await?;
+                self.adopt(&entry, Telling::News).await
+            }
+            // It may still be on its way.
+            None if (self.clock)().as_second() < at.saturating_add(LATE.as_secs()) => Ok(()),
+            None => self.forget_intent(id, seq).await,
+        }
     }
 
     /// Entries after one, in order, as they lie in the store.
@@ -222,8 +228,7 @@ impl Cases {
         Ok((all as u64, (all - kept) as u64))
     }
 
-    /// Takes the entries of a case that lie in the store, up to one, into the database. What does not follow is told, and stops
-    /// nothing.
+    /// Takes the entries of a case that lie in the store, up to one, into the database. What can't be taken over is passed over.
     pub async fn adopt_up_to(&self, bureau: &str, number: &str, seq: u64) -> Result<(), RegistryError> {
         let (Ok(bureau), Ok(number)) = (bureau.parse::<BureauId>(), CaseNumber::try_from(number.to_owned())) else {
             return Ok(());
@@ -232,19 +237,31 @@ impl Cases {
         let known = self.find(&bureau, &number).await?.map_or(0, |case| case.seq);
         for seq in known + 1..=seq {
             let key = object_key::case_entry(&bureau, id, seq);
-            let read = match self.read(&key).await {
-                Err(error @ RegistryError::Entry(_)) => return pass_over(&key, Err(error)),
-                read => read?,
-            };
-            match read {
-                Some(entry) => pass_over(&key, self.adopt(&entry, Telling::Past).await)?,
-                None => {
-                    tracing::error!(key, "an event tells of an entry that is not there");
-                    return Ok(());
-                }
-            }
+            self.take_entry(&key, true).await?;
         }
         Ok(())
+    }
+
+    /// Takes the entry at a key into the database. One that can't be read, does not follow, or is not there though it must be,
+    /// stops nothing; but while it is not known, nothing of its bureau is loosened.
+    pub async fn take_entry(&self, key: &str, must_be_there: bool) -> Result<(), RegistryError> {
+        let adopted = match self.read(key).await {
+            Ok(Some(entry)) => self.adopt(&entry, Telling::Past).await,
+            Ok(None) if must_be_there => Err(RegistryError::Entry(format!("{key}: it is not there"))),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match adopted {
+            Err(error @ (RegistryError::Case(_) | RegistryError::Entry(_))) => {
+                tracing::error!(key, %error, "an entry of a case can't be taken over");
+                let bureau = key.split('/').nth(1).unwrap_or_default();
+                let unread =
+                    sqlx::query("INSERT INTO unread_entries (key, bureau) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+                unread.bind(key).bind(bureau).execute(self.db.pool()).await?;
+                Ok(())
+            }
+            adopted => adopted,
+        }
     }
 
     /// Takes an entry that lies in the store into the database. One that is known changes nothing.
@@ -338,6 +355,8 @@ impl Cases {
             .bind(entry.seq as i64)
             .execute(&mut *transaction)
             .await?;
+        let key = object_key::case_entry(&case.bureau, case.id(), entry.seq);
+        sqlx::query("DELETE FROM unread_entries WHERE key = $1").bind(key).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 }

@@ -47,38 +47,14 @@ pub struct Disposable {
     pub follows_case: Option<String>,
 }
 
-/// What must hold of the row of `locks` l and of the time $1: all was read back as the rule says now, nothing is held, and the
-/// last date has passed.
+/// What must hold of the row of `locks` l and of the time $1: all was read back as the rule says now, nothing is held, the last
+/// date has passed, and no rebuild is under way and no entry of a case may be there that is not known.
 const ELIGIBLE: &str = "l.kind = 'recording' AND l.kept_revision = l.revision AND l.hold = 0 AND l.off_sent_at IS NULL
     AND l.lock_until <= $1 AND l.follows IN ('floor', 'closed_case')
-    AND NOT EXISTS (SELECT 1 FROM disposals d WHERE d.recording_id = l.subject AND d.is_done = 0)";
-
-/// Recordings of a bureau that may be removed, what ran out first comes first; after one: its date and id.
-pub async fn list(
-    db: &Db,
-    bureau: &BureauId,
-    now: Timestamp,
-    after: &(i64, String),
-    limit: u32,
-) -> Result<Vec<Disposable>, RegistryError> {
-    let statement = format!(
-        "SELECT r.*, l.lock_until, l.follows, l.follows_case FROM locks l JOIN recordings r ON r.id = l.subject
-         WHERE l.bureau = $2 AND {ELIGIBLE} AND (l.lock_until, l.subject) > ($4, $3)
-         ORDER BY l.lock_until, l.subject LIMIT $5"
-    );
-    // Made of nothing but the words above.
-    let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(now.as_second()).bind(bureau.to_string());
-    let rows = rows.bind(&after.1).bind(after.0).bind(i64::from(limit)).fetch_all(db.pool()).await?;
-    let disposable = |row: &AnyRow| {
-        Ok(Disposable {
-            recording: Recording::of_row(row)?,
-            locked_until: row.try_get("lock_until")?,
-            follows: row.try_get("follows")?,
-            follows_case: row.try_get("follows_case")?,
-        })
-    };
-    rows.iter().map(disposable).collect()
-}
+    AND NOT EXISTS (SELECT 1 FROM disposals d WHERE d.recording_id = l.subject AND d.is_done = 0)
+    AND NOT EXISTS (SELECT 1 FROM rebuild)
+    AND NOT EXISTS (SELECT 1 FROM unread_entries u WHERE u.bureau = l.bureau)
+    AND NOT EXISTS (SELECT 1 FROM case_intents i WHERE i.bureau = l.bureau)";
 
 /// Whether a generation is, or was, removed.
 pub async fn is_disposed(db: &Db, id: RecordingId, generation: u32) -> Result<bool, RegistryError> {
@@ -211,6 +187,38 @@ impl Disposer {
         stop.run_until_cancelled(work).await;
     }
 
+    /// Recordings of a bureau that may be removed, what ran out first comes first; after one: its date and id. Nothing is called
+    /// so on a view that may lack what protects it.
+    pub async fn list(
+        &self,
+        bureau: &BureauId,
+        after: &(i64, String),
+        limit: u32,
+    ) -> Result<Vec<Disposable>, RegistryError> {
+        if self.cases.db.is_rebuilding().await? {
+            return Err(RegistryError::Rebuilding);
+        }
+        self.cases.clock_agrees().await?;
+        self.following.catch_up().await?;
+        let statement = format!(
+            "SELECT r.*, l.lock_until, l.follows, l.follows_case FROM locks l JOIN recordings r ON r.id = l.subject
+             WHERE l.bureau = $2 AND {ELIGIBLE} AND (l.lock_until, l.subject) > ($4, $3)
+             ORDER BY l.lock_until, l.subject LIMIT $5"
+        );
+        // Made of nothing but the words above.
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).bind((self.cases.clock)().as_second());
+        let rows = rows.bind(bureau.to_string()).bind(&after.1).bind(after.0).bind(i64::from(limit));
+        let disposable = |row: &AnyRow| {
+            Ok(Disposable {
+                recording: Recording::of_row(row)?,
+                locked_until: row.try_get("lock_until")?,
+                follows: row.try_get("follows")?,
+                follows_case: row.try_get("follows_case")?,
+            })
+        };
+        rows.fetch_all(self.cases.db.pool()).await?.iter().map(disposable).collect()
+    }
+
     /// Removes a recording if its retention has run out; returns the key of the record.
     pub async fn dispose(
         &self,
@@ -318,11 +326,7 @@ impl Disposer {
         }
         let id = disposal.recording_id.to_string();
         let mut tx = self.cases.db.begin().await?;
-        let statement = format!(
-            "UPDATE locks AS l SET revision = l.revision + 1 WHERE l.subject = $2 AND {ELIGIBLE}
-             AND NOT EXISTS (SELECT 1 FROM rebuild)
-             AND NOT EXISTS (SELECT 1 FROM case_intents i WHERE i.bureau = l.bureau)"
-        );
+        let statement = format!("UPDATE locks AS l SET revision = l.revision + 1 WHERE l.subject = $2 AND {ELIGIBLE}");
         let checked = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(disposal.at.as_second()).bind(&id);
         if checked.execute(&mut *tx).await?.rows_affected() != 1 {
             return Ok(false);

@@ -74,28 +74,37 @@ impl Cases {
         let only = only.map(|id| id.to_string()).unwrap_or_default();
         let rows =
             sqlx::query("SELECT document FROM extensions WHERE is_written = 0 AND ($1 = '' OR recording_id = $1)");
-        for row in rows.bind(only).fetch_all(self.db.pool()).await? {
-            let begun = of_row(&row)?;
-            let key = object_key::extension(&begun.bureau, begun.recording_id, begun.seq);
-            match self.read_extension(&key).await? {
-                Some(there) => {
-                    // It may have died before the lock was read back.
-                    self.write_extension(&there).await?;
-                    self.note_extension(&there, true, Telling::News).await?;
+        for row in rows.bind(&only).fetch_all(self.db.pool()).await? {
+            match self.recover_extension(&of_row(&row)?).await {
+                Err(error) if only.is_empty() => {
+                    tracing::error!(%error, "an extension that was begun can't be recovered; trying again");
                 }
-                // It may still be on its way.
-                None if (self.clock)().duration_since(begun.at) < LATE => {}
-                None => {
-                    // Unless somebody has begun it anew meanwhile.
-                    let gone = sqlx::query(
-                        "DELETE FROM extensions WHERE recording_id = $1 AND seq = $2 AND is_written = 0 AND at = $3",
-                    );
-                    let gone = gone.bind(begun.recording_id.to_string()).bind(begun.seq as i64);
-                    gone.bind(begun.at.as_second()).execute(self.db.pool()).await?;
-                }
+                recovered => recovered?,
             }
         }
         Ok(())
+    }
+
+    async fn recover_extension(&self, begun: &Extension) -> Result<(), RegistryError> {
+        let key = object_key::extension(&begun.bureau, begun.recording_id, begun.seq);
+        match self.read_extension(&key).await? {
+            Some(there) => {
+                // It may have died before the lock was read back.
+                self.write_extension(&there).await?;
+                self.note_extension(&there, true, Telling::News).await
+            }
+            // It may still be on its way.
+            None if (self.clock)().duration_since(begun.at) < LATE => Ok(()),
+            None => {
+                // Unless somebody has begun it anew meanwhile.
+                let gone = sqlx::query(
+                    "DELETE FROM extensions WHERE recording_id = $1 AND seq = $2 AND is_written = 0 AND at = $3",
+                );
+                let gone = gone.bind(begun.recording_id.to_string()).bind(begun.seq as i64);
+                gone.bind(begun.at.as_second()).execute(self.db.pool()).await?;
+                Ok(())
+            }
+        }
     }
 
     /// Takes an extension that lies in the store into the database.

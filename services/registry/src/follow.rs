@@ -11,10 +11,11 @@ use caselock_domain::{
     event::REGISTRY,
     fact::{self, Fact},
     id::{BureauId, RecordingId},
+    object_key,
     time::Timestamp,
 };
 use caselock_log::{Entry, Followed, Follower, Log, LogError, Offset, Topic};
-use caselock_proto::events::v1::{RecordingDisposed, RetentionChanged};
+use caselock_proto::events::v1::{DeadlineExtended, RecordingDisposed, RetentionChanged};
 use caselock_runtime::health::Health;
 use prost::Message;
 use sqlx::{Any, Transaction};
@@ -26,6 +27,7 @@ use crate::{
     deadlines::{self, Origin},
     disposal, documents, locks,
     outbox::{Telling, was_told},
+    rebuild::pass_over,
 };
 
 /// How long to wait before following again after a failure.
@@ -225,6 +227,10 @@ impl Following {
                     RetentionChanged::decode(payload).ok().map(|changed| About::Retention(Box::new(changed)))
                 }
                 "io.caselock.recording.disposed.v1" => RecordingDisposed::decode(payload).ok().map(About::Disposal),
+                "io.caselock.deadline.extended.v1" => {
+                    self.read_extension(payload).await?;
+                    None
+                }
                 _ => {
                     self.read_case(&kind, payload).await?;
                     None
@@ -241,6 +247,14 @@ impl Following {
             tracing::error!(recording = %id, generation, "an event tells of a recording that has no manifest");
         }
         Ok(documents.map_or(What::Nothing, |documents| What::Stored(Box::new(documents))))
+    }
+
+    /// A database that was made anew finds extensions by their events.
+    async fn read_extension(&self, payload: bytes::Bytes) -> Result<(), RegistryError> {
+        let Ok(event) = DeadlineExtended::decode(payload) else { return Ok(()) };
+        let (Ok(bureau), Ok(id)) = (event.bureau.parse(), event.recording_id.parse()) else { return Ok(()) };
+        let key = object_key::extension(&bureau, id, event.extensions.into());
+        pass_over(&key, self.cases.adopt_extension(&key).await)
     }
 
     /// A database that was made anew finds the cases by their events.

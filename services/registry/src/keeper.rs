@@ -168,7 +168,7 @@ impl Keeper {
     }
 
     /// Takes holds off that the rule does not want. Nothing is decided while a rebuild is under way, on events not read to the
-    /// end they have now, or where an entry of a case may have been written that is not known.
+    /// end they have now, or where there is, or may be, an entry of a case that is not known.
     async fn loosen(&self, subjects: Vec<(String, i64)>) -> Result<(), RegistryError> {
         self.following.catch_up().await?;
         for (id, revision) in subjects {
@@ -236,6 +236,7 @@ impl Keeper {
         let noted = sqlx::query(
             "UPDATE locks SET off_sent_at = $1, hold = 0 WHERE subject = $2 AND revision = $3
              AND NOT EXISTS (SELECT 1 FROM rebuild)
+             AND NOT EXISTS (SELECT 1 FROM unread_entries WHERE bureau = $4)
              AND NOT EXISTS (SELECT 1 FROM case_intents WHERE bureau = $4)",
         )
         .bind(now.as_second())
@@ -354,15 +355,11 @@ impl Keeper {
         row.bind(id).fetch_optional(&mut **tx).await?.map(|row| moment(row.try_get(0)?)).transpose()
     }
 
-    /// Sets dates and holds that are less than the rule says, and takes delete markers away that hide an object.
+    /// Sets dates and holds that are less than the rule says, and takes delete markers away that hide an object. What fails for
+    /// one object is tried for every other all the same: locks first, for they protect.
     async fn bring(&self, subject: &Subject, mut objects: Vec<Object>) -> Result<Found, RegistryError> {
         let store = self.store();
-        for object in &objects {
-            for marker in &object.markers {
-                tracing::error!(key = object.key, "a delete marker hides an object; it is taken away");
-                store.delete_version(&object.key, marker, false).await?;
-            }
-        }
+        let mut failed = None;
         let now = self.now();
         let set = objects.iter().map(|object| object.lock.until).min().flatten().unwrap_or(Timestamp::MIN);
         let keeping = keeping(now, subject.floor, set, &subject.bonds, &self.rolling)?;
@@ -371,10 +368,24 @@ impl Keeper {
         for object in &mut objects {
             if object.lock.until < until || (keeping.hold && !object.lock.hold) {
                 let wanted = Lock { until, hold: keeping.hold };
-                object.lock = ensure_locked(store, &object.key, &object.version, wanted).await?;
+                match ensure_locked(store, &object.key, &object.version, wanted).await {
+                    Ok(lock) => object.lock = lock,
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
         }
-        Ok(Found { keeping, objects })
+        for object in &objects {
+            for marker in &object.markers {
+                tracing::error!(key = object.key, "a delete marker hides an object; it is taken away");
+                if let Err(error) = store.delete_version(&object.key, marker, false).await {
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(Found { keeping, objects }),
+        }
     }
 
     /// Notes what was read back, unless the subject changed meanwhile.

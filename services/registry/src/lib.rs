@@ -37,7 +37,7 @@ pub use command::{run_audit, run_rebuild};
 pub use config::{Periods, RegistryConfig};
 pub use db::Db;
 pub use deadlines::{Awaited, Judge};
-pub use disposal::{Disposable, Disposer, Refused, list as list_disposable};
+pub use disposal::{Disposable, Disposer, Refused};
 pub use error::RegistryError;
 pub use extensions::Wish;
 pub use find::{Found, Wanted, find};

@@ -32,7 +32,8 @@ pub async fn rebuild(cases: &Cases) -> Result<u64, RegistryError> {
         count += take_manifests(cases, &page.keys).await?;
         for key in &page.keys {
             if object_key::is_case_entry(key) {
-                take_entry(cases, key).await?;
+                // Keys come in order, so entries do.
+                cases.take_entry(key, false).await?;
             } else if object_key::is_extension(key) {
                 pass_over(key, cases.adopt_extension(key).await)?;
             } else if object_key::disposed_generation(key).is_some() {
@@ -110,20 +111,10 @@ async fn take_manifests(cases: &Cases, keys: &[String]) -> Result<u64, RegistryE
     Ok(count)
 }
 
-/// Keys come in order, so entries do. One that does not follow is told, and stops nothing.
-async fn take_entry(cases: &Cases, key: &str) -> Result<(), RegistryError> {
-    let adopted = match cases.read(key).await {
-        Ok(Some(entry)) => cases.adopt(&entry, Telling::Past).await,
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
-    };
-    pass_over(key, adopted)
-}
-
-/// A document that can't be read, or does not follow, is told, and stops nothing.
+/// A document that can't be read is told, and stops nothing.
 pub fn pass_over(key: &str, adopted: Result<(), RegistryError>) -> Result<(), RegistryError> {
     match adopted {
-        Err(error @ (RegistryError::Case(_) | RegistryError::Entry(_))) => {
+        Err(error @ RegistryError::Entry(_)) => {
             tracing::error!(key, %error, "a document can't be taken over");
             Ok(())
         }

@@ -107,8 +107,10 @@ impl Recording {
                  version = excluded.version, size = excluded.size, blake3 = excluded.blake3,
                  stored_at = excluded.stored_at, floor_until = excluded.floor_until,
                  hold_at_storing = excluded.hold_at_storing,
-                 verification = coalesce(excluded.verification, recordings.verification),
-                 derivation = coalesce(excluded.derivation, recordings.derivation),
+                 verification = CASE WHEN excluded.generation > recordings.generation THEN excluded.verification
+                     ELSE coalesce(excluded.verification, recordings.verification) END,
+                 derivation = CASE WHEN excluded.generation > recordings.generation THEN excluded.derivation
+                     ELSE coalesce(excluded.derivation, recordings.derivation) END,
                  used_at = excluded.used_at, scene_ended_at = excluded.scene_ended_at, unit = excluded.unit,
                  device_id = excluded.device_id, party = excluded.party, cause = excluded.cause,
                  case_number = excluded.case_number, original_name = excluded.original_name, source = excluded.source,

@@ -90,7 +90,7 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(Some(64))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .add_service(RegistryServiceServer::new(ApiServer(Arc::new(api))))
+        .add_service(RegistryServiceServer::new(ApiServer::new(api)))
         .add_service(health_service)
         .add_optional_service(grpc_health::reflection(config.reflection)?);
     let room = Budget::new(config.connections, 1, SHARE_PERCENT);

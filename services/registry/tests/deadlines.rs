@@ -17,7 +17,7 @@ use caselock_log::append_fact;
 use caselock_registry::{Awaited, Wish, rebuild};
 use caselock_store::{ErrorKind, oldest_version};
 use common::{
-    Kind, dump,
+    Kind, dump, without_told,
     world::{World, demo},
 };
 
@@ -181,8 +181,13 @@ async fn an_extension_is_a_locked_object_and_survives_every_death(kind: Kind) {
             assert_eq!(world.judge().judge().await.unwrap(), 1);
             world.publish().await;
             assert_eq!(world.told(&id.to_string(), "deadline.extended").await.len(), 1);
-            // From the bucket and the log the same is known, and nothing is told again.
+            // The log alone tells of it.
             let known = dump(&world.fresh.db).await;
+            let world = World { fresh: kind.fresh().await, ..world };
+            world.following(&world.store).catch_up().await.unwrap();
+            let awaited = find(&world, id).await;
+            assert_eq!((awaited.extensions, awaited.deadline.last_moment()), (1, at("2026-10-20T16:00:00Z")));
+            // From the bucket and the log the same is known, and nothing is told again.
             let anew = World { fresh: kind.fresh().await, ..world };
             rebuild(&anew.cases()).await.unwrap();
             anew.following(&anew.store).catch_up().await.unwrap();
@@ -196,12 +201,6 @@ async fn an_extension_is_a_locked_object_and_survives_every_death(kind: Kind) {
             }
         }
     }
-}
-
-/// What was told of a deadline is known by the ids of events.
-fn without_told(lines: Vec<String>) -> Vec<String> {
-    let strip = |line: String| line.split(" near_told=").next().unwrap_or_default().to_owned();
-    lines.into_iter().map(strip).collect()
 }
 
 async fn a_newer_calendar_reckons_anew(kind: Kind) {

@@ -16,7 +16,7 @@ use caselock_domain::{
     time::Timestamp,
 };
 use caselock_e2e::{Bench, Death, Faults};
-use caselock_registry::{Refused, RegistryError, audit, list_disposable, rebuild};
+use caselock_registry::{Refused, RegistryError, audit, rebuild};
 use caselock_store::{ErrorKind, oldest_version, read_document};
 use common::{
     Kind, dump,
@@ -85,7 +85,7 @@ async fn only_what_has_run_out_goes_and_a_record_stays(kind: Kind) {
         other => panic!("{other:?}"),
     };
     let list = async |world: &World| {
-        let found = list_disposable(&world.fresh.db, &demo(), world.dial.at(), &(i64::MIN, String::new()), 10).await;
+        let found = world.disposer().list(&demo(), &(i64::MIN, String::new()), 10).await;
         found.unwrap().into_iter().map(|found| (found.recording.id, found.follows)).collect::<Vec<_>>()
     };
     while world.keeper().round().await.unwrap() > 0 {}
@@ -113,6 +113,8 @@ async fn only_what_has_run_out_goes_and_a_record_stays(kind: Kind) {
     };
     run("INSERT INTO rebuild (id, after_key) VALUES (1, '')").await;
     assert!(matches!(dispose(&world).await, Err(RegistryError::Rebuilding)));
+    let listed = world.disposer().list(&demo(), &(i64::MIN, String::new()), 10).await;
+    assert!(matches!(listed, Err(RegistryError::Rebuilding)));
     run("DELETE FROM rebuild").await;
     // An entry that may have been written, and is not known.
     run(&format!(
@@ -121,6 +123,7 @@ async fn only_what_has_run_out_goes_and_a_record_stays(kind: Kind) {
     ))
     .await;
     refused(&world, "").await;
+    assert_eq!(list(&world).await, []);
     run("DELETE FROM case_intents").await;
 
     let key = dispose(&world).await.unwrap().unwrap();

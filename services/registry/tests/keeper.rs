@@ -6,16 +6,21 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
-    case::CaseChange, id::BureauId, manifest::Manifest, object_key, retention::end_of, time::Timestamp,
+    case::{CaseChange, CaseId},
+    id::BureauId,
+    manifest::Manifest,
+    object_key,
+    retention::{end_of, rule::Rolling},
+    time::Timestamp,
 };
 use caselock_e2e::{Bench, Death, Faults, Lie, Unfaithful};
 use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingStored;
-use caselock_registry::{Db, RegistryError};
+use caselock_registry::{Db, Kind as What, Line, RegistryError, audit, rebuild};
 use caselock_store::{Lock, NewObject, Store, create, oldest_version, read_document};
 use common::{
     Kind,
-    world::{BY, NUMBER, World, closed, demo, number, opened, uploaded},
+    world::{BY, NUMBER, World, closed, demo, noted, number, opened, uploaded},
 };
 use jiff::ToSpan;
 
@@ -25,6 +30,8 @@ on_both_databases!(
     a_slow_lift_does_not_undo_a_reopening,
     a_lift_that_comes_late_is_put_right_and_not_relied_on,
     nothing_is_lifted_on_a_view_that_may_be_behind,
+    nothing_is_lifted_while_an_entry_is_not_known,
+    what_fails_for_one_object_is_done_for_the_others,
     a_case_opened_later_takes_what_was_named_for_it,
 );
 
@@ -227,6 +234,54 @@ async fn nothing_is_lifted_on_a_view_that_may_be_behind(kind: Kind) {
     while keeper.round().await.unwrap() > 0 {}
     let version = oldest_version(&*world.store, &key).await.unwrap().unwrap().id;
     assert!(world.store.lock(&key, &version).await.unwrap().hold);
+}
+
+async fn nothing_is_lifted_while_an_entry_is_not_known(kind: Kind) {
+    let world = World::new(kind).await;
+    world.append(opened()).await;
+    world.append(closed(world.dial.at(), Some(10))).await;
+    // The next entry can't be read, as if a newer version had written it: it may be a reopening.
+    let id = CaseId::derive(&demo(), &number(NUMBER));
+    let key = object_key::case_entry(&demo(), id, 3);
+    let lock_until = world.dial.at() + 1.hour();
+    let new = NewObject { content_type: "application/json".into(), part_size: 0, lock_until };
+    create(&*world.store, &key, &new, "{}".into()).await.unwrap();
+    let world = World { fresh: kind.fresh().await, ..world };
+    rebuild(&world.cases()).await.unwrap();
+    let keeper = world.keeper();
+    keeper.round().await.unwrap();
+    assert_eq!(world.lock().await, Lock { until: in_years(world.dial.at(), 10), hold: true });
+    let mut named = Vec::new();
+    let name = |line: &Line| {
+        let unread = line.findings.iter().filter(|finding| finding.finding == What::UnreadEntry);
+        named.extend(unread.map(|finding| finding.key.clone()));
+    };
+    audit(&world.cases(), &Rolling::default(), name).await.unwrap();
+    assert_eq!(named, [key.as_str()]);
+    // Once it is known what stands there, all goes on.
+    std::fs::remove_file(world.dir.path().join(&key)).unwrap();
+    std::fs::remove_file(world.dir.path().join(".caselock/meta").join(format!("{key}.json"))).unwrap();
+    world.append(noted()).await;
+    while keeper.round().await.unwrap() > 0 {}
+    assert!(!world.hold().await);
+}
+
+async fn what_fails_for_one_object_is_done_for_the_others(kind: Kind) {
+    let world = World::new(kind).await;
+    let store = Unfaithful::on(world.store.clone(), Lie::Manifests);
+    let keeper = world.keeper_on(&(store.clone() as Arc<dyn Store>));
+    world.append(opened()).await;
+    world.append(closed(world.dial.at(), Some(10))).await;
+    keeper.round().await.unwrap();
+    let original = object_key::original(&demo(), world.id, 0);
+    let version = oldest_version(&*world.store, &original).await.unwrap().unwrap().id;
+    let ten_years = in_years(world.dial.at(), 10);
+    assert_eq!(world.store.lock(&original, &version).await.unwrap(), Lock { until: ten_years, hold: true });
+    assert!(world.lock().await.until < ten_years);
+    store.be_honest();
+    world.dial.forward("PT61S".parse().unwrap());
+    while keeper.round().await.unwrap() > 0 {}
+    assert_eq!(world.lock().await, Lock { until: ten_years, hold: false });
 }
 
 async fn a_case_opened_later_takes_what_was_named_for_it(kind: Kind) {

@@ -3,17 +3,21 @@
 
 mod common;
 
-use caselock_domain::{event::RecordingEvent, id::RecordingId, object_key, time::Timestamp};
+use caselock_domain::{case::CaseChange, event::RecordingEvent, id::RecordingId, object_key, time::Timestamp};
 use caselock_e2e::{Bench, random_file};
 use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingVerified;
-use caselock_registry::{Cases, Db, Following, Recording, rebuild};
+use caselock_registry::{Cases, Db, Following, Recording, Wish, rebuild};
 use caselock_runtime::clock::system_clock;
-use common::{Kind, dump, world::rules};
+use common::{
+    Kind, dump, without_told,
+    world::{BY, World, closed, demo, noted, opened, rules},
+};
 use jiff::ToSpan;
 
 on_both_databases!(
     events_and_bucket_give_the_same_state,
+    events_and_bucket_tell_the_same_of_cases_and_deadlines,
     every_event_about_a_recording_is_read,
     an_event_that_comes_again_or_late_changes_nothing,
     a_rebuild_that_was_stopped_goes_on,
@@ -64,6 +68,40 @@ async fn events_and_bucket_give_the_same_state(kind: Kind) {
     let recording = Recording::find(&again, &"demo".parse().unwrap(), id("b")).await.unwrap().unwrap();
     assert_eq!((recording.size, recording.generation), (9 << 20, 0));
     assert_eq!(Recording::find(&again, &"other".parse().unwrap(), id("b")).await.unwrap(), None);
+}
+
+async fn events_and_bucket_tell_the_same_of_cases_and_deadlines(kind: Kind) {
+    let world = World::new(kind).await;
+    let recordings = vec![world.stores("evidence", |_| ()).await];
+    let to_come = world.announce("to-come", world.dial.at()).await;
+    world.following(&world.store).catch_up().await.unwrap();
+    let amended = CaseChange::Amended { party: Some("某诊所".into()), cause: None, full_recording_required: None };
+    let reopened = CaseChange::Reopened { reason: "申诉".into() };
+    let closed = closed(world.dial.at(), Some(10));
+    for change in [opened(), amended, noted(), CaseChange::Bound { recordings }, closed, reopened] {
+        world.append(change).await;
+    }
+    for id in [to_come, world.id] {
+        let until = world.dial.at() + 240.hours();
+        let wish = Wish { until, approver: "王局长".into(), reason: "洪水".into(), by: BY.into() };
+        world.cases().extend(&demo(), id, &wish).await.unwrap();
+    }
+    world.publish().await;
+    let known = without_told(dump(&world.fresh.db).await);
+    for table in ["case_entries", "evidence", "deadlines", "extensions"] {
+        assert!(known.iter().any(|line| line.starts_with(table)), "no {table}");
+    }
+    let replayed = World { fresh: kind.fresh().await, ..world };
+    replayed.following(&replayed.store).catch_up().await.unwrap();
+    assert_eq!(without_told(dump(&replayed.fresh.db).await), known);
+    // What was announced is in the log alone.
+    let rebuilt = World { fresh: kind.fresh().await, ..replayed };
+    rebuild(&rebuilt.cases()).await.unwrap();
+    let in_bucket = |line: &String| !(line.starts_with("deadlines") && line.contains(&to_come.to_string()));
+    let expected: Vec<_> = known.iter().filter(|line| in_bucket(line)).cloned().collect();
+    assert_eq!(without_told(dump(&rebuilt.fresh.db).await), expected);
+    rebuilt.following(&rebuilt.store).catch_up().await.unwrap();
+    assert_eq!(without_told(dump(&rebuilt.fresh.db).await), known);
 }
 
 /// Digests are no texts: what one event has where another has a name is passed over.

@@ -104,3 +104,11 @@ ALTER TABLE locks ADD COLUMN told TEXT;
 ALTER TABLE locks ADD COLUMN kept_at BIGINT;
 UPDATE locks SET look_at = 0;
 CREATE INDEX locks_by_end ON locks (bureau, lock_until, subject);
+
+-- Entries of cases that lie in the store, or must, and could not be taken over. While there are any, nothing of their bureau is
+-- loosened.
+CREATE TABLE unread_entries (
+    key TEXT PRIMARY KEY,
+    bureau TEXT NOT NULL
+);
+CREATE INDEX unread_entries_by_bureau ON unread_entries (bureau);

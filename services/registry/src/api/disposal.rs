@@ -5,7 +5,7 @@ use caselock_front::{Caller, Refusal};
 use caselock_proto::v1 as proto;
 
 use super::{Api, bureau, cases::required, page_size, refusal, show, token};
-use crate::{Refused, disposal};
+use crate::Refused;
 
 /// Recordings removed in one call.
 const MOST: usize = 100;
@@ -20,7 +20,7 @@ impl Api {
         let bureau = bureau(caller, &asked.bureau, "bureau")?;
         let after = token(&asked.page_token)?.unwrap_or((i64::MIN, String::new()));
         let limit = page_size(asked.page_size)?;
-        let found = disposal::list(&self.cases.db, &bureau, (self.clock)(), &after, limit).await.map_err(refusal)?;
+        let found = self.disposer.list(&bureau, &after, limit).await.map_err(refusal)?;
         let next = found.last().filter(|_| found.len() == limit as usize);
         let next_page_token =
             next.map(|last| format!("{}.{}", last.locked_until, last.recording.id)).unwrap_or_default();

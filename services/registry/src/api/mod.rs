@@ -6,6 +6,8 @@ mod disposal;
 mod recordings;
 mod show;
 
+use std::sync::Arc;
+
 use caselock_domain::{
     case::{CaseError, CaseNumber},
     id::BureauId,
@@ -21,6 +23,7 @@ use caselock_proto::v1::{
     ListDeadlinesResponse, ListDisposableRequest, ListDisposableResponse, OpenCaseRequest, OpenCaseResponse,
     ReopenCaseRequest, ReopenCaseResponse, registry_service_server::RegistryService,
 };
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::{Cases, Disposer, Following, Keeper, Periods, RegistryError};
@@ -28,7 +31,7 @@ use crate::{Cases, Disposer, Following, Keeper, Periods, RegistryError};
 /// What every call works with.
 pub struct Api {
     pub cases: Cases,
-    pub following: std::sync::Arc<Following>,
+    pub following: Arc<Following>,
     pub keeper: Keeper,
     pub disposer: Disposer,
     pub periods: Periods,
@@ -109,8 +112,21 @@ fn refusal(error: RegistryError) -> Refusal {
     }
 }
 
+/// Calls at work at once.
+const CALLS: usize = 64;
+
 /// The service on the wire.
-pub struct ApiServer(pub std::sync::Arc<Api>);
+pub struct ApiServer {
+    api: Arc<Api>,
+    room: Arc<Semaphore>,
+}
+
+impl ApiServer {
+    /// Serves these calls, some at once: what callers have left behind counts until it is done.
+    pub fn new(api: Api) -> Self {
+        Self { api: Arc::new(api), room: Arc::new(Semaphore::new(CALLS)) }
+    }
+}
 
 macro_rules! calls {
     ($($name:ident: $request:ident -> $response:ident;)+) => {
@@ -118,9 +134,14 @@ macro_rules! calls {
         impl RegistryService for ApiServer {
             $(async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
                 let caller = Caller::of(&request)?;
+                let room = self.room.clone().acquire_owned().await.map_err(|_| Status::unavailable("stopping"))?;
                 // On a task of its own: a caller who goes away stops nothing halfway.
-                let (api, request) = (self.0.clone(), request.into_inner());
-                let answered = tokio::spawn(async move { api.$name(&caller, request).await }).await;
+                let (api, request) = (self.api.clone(), request.into_inner());
+                let answered = tokio::spawn(async move {
+                    let _room = room;
+                    api.$name(&caller, request).await
+                })
+                .await;
                 let answer = answered.map_err(|_| Status::internal("the call ended unexpectedly"))??;
                 Ok(Response::new(answer))
             })+

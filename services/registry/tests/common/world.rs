@@ -178,6 +178,10 @@ pub fn opened() -> CaseChange {
     CaseChange::Opened { party: None, cause: None, full_recording_required: false }
 }
 
+pub fn noted() -> CaseChange {
+    CaseChange::Noted { reason: "停电".into(), author: "李四".into(), reviewer: "王局长".into() }
+}
+
 pub fn closed(now: Timestamp, years: Option<i64>) -> CaseChange {
     let period = years.map(|years| years.years());
     let kept = Kept::after(day_of(now), PeriodStart::ClosingDay, period.as_ref(), now).unwrap();
