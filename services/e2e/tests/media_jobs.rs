@@ -164,7 +164,7 @@ async fn a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job(kind: Kind) {
     for (body, reason) in [
         ("exec sleep 60", "WORKER_TIMEOUT"),
         ("kill -SEGV $$", "WORKER_CRASHED"),
-        ("kill -KILL $$", "WORKER_LIMIT"),
+        ("kill -KILL $$", "WORKER_KILLED"),
         ("kill -SYS $$", "WORKER_ATTACKED"),
         ("echo nonsense", "WORKER_CRASHED"),
     ] {

@@ -95,6 +95,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command> {
             "--out" => outputs.push(value()?),
             "--max-memory" => limits.memory_bytes = parse_number(&value()?)?,
             "--max-cpu-seconds" => limits.cpu_seconds = Some(parse_number(&value()?)?),
+            "--max-wall-seconds" => limits.wall_seconds = Some(parse_number(&value()?)?),
             _ => bail!("unknown argument {flag:?}"),
         }
     }

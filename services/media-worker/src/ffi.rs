@@ -20,6 +20,12 @@ pub fn use_one_heap() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
+/// Has SIGALRM end this process after so many seconds.
+pub fn end_after(seconds: u32) {
+    // SAFETY: sets the process's only timer of this kind, and touches no memory.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// A dictionary's entries. The wrapper's own iterator takes every file's tags for UTF-8, which
 /// they needn't be; here the rest is replaced.
 pub fn entries(dictionary: &DictionaryRef<'_>) -> Vec<(String, String)> {

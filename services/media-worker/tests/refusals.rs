@@ -115,15 +115,17 @@ fn memory_is_limited() {
 }
 
 #[test]
-fn processor_time_is_limited() {
+fn time_is_limited_by_processor_and_clock() {
     let bench = Bench::new();
     let input = bench.sample("film.mp4", "-f lavfi -i testsrc2=s=1280x720:r=25:d=60 -c:v libx264 -preset ultrafast");
-    let output = File::create(bench.path("proxy")).unwrap();
-    let mut command = Command::new(WORKER);
-    command.args(["--kind", "video", "--out", "proxy=10", "--max-cpu-seconds", "1"]);
-    let mapping = FdMapping { parent_fd: output.into(), child_fd: 10 };
-    command.fd_mappings(vec![mapping]).unwrap().stdin(File::open(input).unwrap());
-    assert_eq!(command.status().unwrap().signal(), Some(libc::SIGXCPU));
+    for (limit, signal) in [("--max-cpu-seconds", libc::SIGXCPU), ("--max-wall-seconds", libc::SIGALRM)] {
+        let output = File::create(bench.path("proxy")).unwrap();
+        let mut command = Command::new(WORKER);
+        command.args(["--kind", "video", "--out", "proxy=10", limit, "1"]);
+        let mapping = FdMapping { parent_fd: output.into(), child_fd: 10 };
+        command.fd_mappings(vec![mapping]).unwrap().stdin(File::open(&input).unwrap());
+        assert_eq!(command.status().unwrap().signal(), Some(signal), "{limit}");
+    }
 }
 
 #[test]

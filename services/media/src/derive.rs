@@ -22,6 +22,8 @@ use crate::{
 
 /// The version of the profiles: it rises when their output changes, and is part of the objects' keys.
 const PROFILE: u32 = 1;
+/// How often a worker may be killed before that counts as the file's doing.
+const TRIES: u32 = 3;
 
 /// A derivative that can be made.
 struct Profile {
@@ -84,7 +86,25 @@ pub async fn derive(
 
 type Made = Result<(Report, Vec<File>), Failure>;
 
+/// Makes the files. What was killed is tried some times more: its machine may have been short of memory.
 async fn make(config: &MediaConfig, kind: &str, profiles: &[Profile], original: &Original) -> Result<Made, JobError> {
+    for _ in 1..TRIES {
+        match make_once(config, kind, profiles, original).await? {
+            Err(failure) if failure.reason == worker::KILLED => {
+                tracing::warn!(detail = failure.detail, "a worker was killed; trying again");
+            }
+            made => return Ok(made),
+        }
+    }
+    make_once(config, kind, profiles, original).await
+}
+
+async fn make_once(
+    config: &MediaConfig,
+    kind: &str,
+    profiles: &[Profile],
+    original: &Original,
+) -> Result<Made, JobError> {
     let scratch = config.scratch();
     let mut files = Vec::new();
     let mut outputs = Vec::new();

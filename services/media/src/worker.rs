@@ -23,6 +23,10 @@ const REPORT: u64 = 4 << 20;
 /// Of what it says to people, only the beginning is kept.
 const NOISE: u64 = 64 << 10;
 const FIRST_OUTPUT: i32 = 3;
+/// How much longer than we wait a worker may live by its own clock: it ends even where nobody is left who waits.
+const ALONE: Duration = Duration::from_secs(10);
+/// The reason where something killed a worker: the system for want of memory, or a person. That may be the file's doing or not.
+pub const KILLED: &str = "WORKER_KILLED";
 
 /// What a worker may take.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +79,7 @@ pub async fn run(
     command.env_clear().current_dir("/").args(["--kind", kind]);
     command.args(["--max-memory", &limits.memory.to_string()]);
     command.args(["--max-cpu-seconds", &limits.cpu_seconds.to_string()]);
+    command.args(["--max-wall-seconds", &(limits.wall + ALONE).as_secs().to_string()]);
     let mut mappings = Vec::new();
     for ((name, file), child_fd) in outputs.into_iter().zip(FIRST_OUTPUT..) {
         command.args(["--out", &format!("{name}={child_fd}")]);
@@ -117,7 +122,9 @@ fn judge(status: ExitStatus, report: &[u8]) -> Result<Report, Failure> {
     }
     let reason = match status.signal() {
         Some(libc_signal::SIGSYS) => "WORKER_ATTACKED",
-        Some(libc_signal::SIGXCPU | libc_signal::SIGXFSZ | libc_signal::SIGKILL) => "WORKER_LIMIT",
+        Some(libc_signal::SIGXCPU | libc_signal::SIGXFSZ) => "WORKER_LIMIT",
+        Some(libc_signal::SIGKILL) => KILLED,
+        Some(libc_signal::SIGALRM) => "WORKER_TIMEOUT",
         _ => "WORKER_CRASHED",
     };
     Err(Failure { reason: reason.into(), detail: format!("it ended with {status}") })
@@ -129,6 +136,7 @@ mod libc_signal {
     pub const SIGINT: i32 = 2;
     pub const SIGTERM: i32 = 15;
     pub const SIGKILL: i32 = 9;
+    pub const SIGALRM: i32 = 14;
     pub const SIGXCPU: i32 = 24;
     pub const SIGXFSZ: i32 = 25;
     pub const SIGSYS: i32 = 31;

@@ -16,11 +16,14 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// CPU time over all threads; unlimited if absent, for the parent also keeps a wall clock.
     pub cpu_seconds: Option<u64>,
+    /// Seconds by the wall clock, after which SIGALRM ends the process, whether its parent is still there or not; unlimited if
+    /// absent.
+    pub wall_seconds: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: DEFAULT_MEMORY_BYTES, cpu_seconds: None }
+        Self { memory_bytes: DEFAULT_MEMORY_BYTES, cpu_seconds: None, wall_seconds: None }
     }
 }
 
@@ -39,6 +42,9 @@ pub fn apply(limits: &Limits) -> Result<()> {
     lower(Resource::Core, 0, 0).context("core")?;
     lower(Resource::Fsize, MAX_FILE_BYTES, MAX_FILE_BYTES).context("file size")?;
     lower(Resource::As, limits.memory_bytes, limits.memory_bytes).context("memory")?;
+    if let Some(seconds) = limits.wall_seconds {
+        crate::ffi::end_after(seconds.try_into().unwrap_or(u32::MAX));
+    }
     match limits.cpu_seconds {
         // Where both limits are the same, the kernel skips SIGXCPU and kills.
         Some(seconds) => lower(Resource::Cpu, seconds, seconds.saturating_add(1)).context("CPU time"),
