@@ -31,6 +31,8 @@ use crate::{
 
 /// How long to go on announcing where the gateway does not answer.
 const ANNOUNCING: Duration = Duration::from_secs(10);
+/// Files that are looked into before they are announced.
+const ANNOUNCED_AT_ONCE: usize = 100;
 
 /// A file that may be sent.
 #[derive(Clone)]
@@ -155,27 +157,32 @@ impl Session {
         })
     }
 
-    /// Says what is to come before its bytes do, so that what never comes is noticed. What the journal has is there already. No
-    /// upload depends on it: where it can't be done that is said, and the upload's own errors tell the rest.
+    /// Says what is to come, so that what never comes is noticed; some files at once, beside the uploads, for thousands take
+    /// minutes to be looked into. What the journal has is there already. No upload depends on it: where it can't be done that is
+    /// said, and the upload's own errors tell the rest.
     pub async fn announce(&self, files: &[Planned]) {
-        let announced = async {
-            let mut recordings = Vec::new();
-            for file in files {
-                let (path, device) = (file.path.clone(), file.metadata.device_id.clone());
-                // A file that can't be read is its own upload's to tell.
-                let Ok(stamp) = Stamp::of(&file.path) else { continue };
-                let Ok(content) = blocking(move || content_key(&path, &device)).await else { continue };
-                if self.journal.find(&file.path, &stamp, &content).is_none() {
-                    let idempotency_key = file.key.clone().unwrap_or(content);
-                    recordings.push(Announcement { idempotency_key, metadata: Some(file.metadata.clone()) });
-                }
+        for some in files.chunks(ANNOUNCED_AT_ONCE) {
+            if let Err(error) = self.announce_some(some).await {
+                self.show.line(&say("not-announced", &[("error", &shown(&error))]));
+                tracing::warn!("what is to come could not be announced: {error:#}");
+                return;
             }
-            Ok::<_, anyhow::Error>(self.client.announce(recordings, ANNOUNCING.min(self.patience)).await?)
-        };
-        if let Err(error) = announced.await {
-            self.show.line(&say("not-announced", &[("error", &shown(&error))]));
-            tracing::warn!("what is to come could not be announced: {error:#}");
         }
+    }
+
+    async fn announce_some(&self, files: &[Planned]) -> anyhow::Result<()> {
+        let mut recordings = Vec::new();
+        for file in files {
+            let (path, device) = (file.path.clone(), file.metadata.device_id.clone());
+            // A file that can't be read is its own upload's to tell.
+            let Ok(stamp) = Stamp::of(&file.path) else { continue };
+            let Ok(content) = blocking(move || content_key(&path, &device)).await else { continue };
+            if self.journal.find(&file.path, &stamp, &content).is_none() {
+                let idempotency_key = file.key.clone().unwrap_or(content);
+                recordings.push(Announcement { idempotency_key, metadata: Some(file.metadata.clone()) });
+            }
+        }
+        Ok(self.client.announce(recordings, ANNOUNCING.min(self.patience)).await?)
     }
 
     /// Brings one file to its receipt, and says so; deletes it where that was asked for.

@@ -17,11 +17,12 @@ use crate::{
 /// Uploads files and folders.
 pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
     let sources = Sources::new(&arguments.session).map_err(usage)?;
-    let mut files = walk::files(&arguments.paths).map_err(usage)?;
+    let walk::Found { mut files, unread } = walk::files(&arguments.paths).map_err(usage)?;
     let own = arguments.session.manifest.as_ref().and_then(|path| path.canonicalize().ok());
     files.retain(|file| Some(file) != own.as_ref());
 
-    let (mut planned, mut outcomes) = (Vec::new(), Vec::new());
+    let mut planned = Vec::new();
+    let mut outcomes: Vec<_> = unread.into_iter().map(|(path, error)| Outcome::failed(path, &error, false)).collect();
     for path in files {
         match sources.plan(&path) {
             Ok(file) => planned.push(file),
@@ -37,10 +38,14 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
         return Ok(dry_run(&show, &planned, outcomes.is_empty()));
     }
     let session = Arc::new(Session::new(&arguments.session, &arguments.paths, show.clone())?);
-    session.announce(&planned).await;
+    let planned = Arc::new(planned);
+    let announcing = tokio::spawn({
+        let (session, planned) = (session.clone(), planned.clone());
+        async move { session.announce(&planned).await }
+    });
     let room = Arc::new(Semaphore::new(usize::from(arguments.session.parallel)));
     let mut tasks = JoinSet::new();
-    for file in planned {
+    for file in planned.iter().cloned() {
         let permit = room.clone().acquire_owned().await?;
         let session = session.clone();
         tasks.spawn(async move {
@@ -55,6 +60,7 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
     while let Some(done) = tasks.join_next().await {
         outcomes.push(done.context("an upload ended unexpectedly")?);
     }
+    announcing.await.context("announcing ended unexpectedly")?;
     show.finish();
     if let Some(path) = &arguments.result {
         write_result(path, &outcomes, &session.journal).with_context(|| format!("write {}", path.display()))?;

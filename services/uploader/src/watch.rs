@@ -61,6 +61,7 @@ pub async fn run(arguments: args::Watch) -> anyhow::Result<u8> {
         room: Arc::new(Semaphore::new(usize::from(arguments.session.parallel))),
         settle: Duration::from_secs(arguments.settle),
         seen: HashMap::new(),
+        unread: HashSet::new(),
         tasks: JoinSet::new(),
         arguments: arguments.session,
         folder,
@@ -90,21 +91,30 @@ struct Watch {
     room: Arc<Semaphore>,
     settle: Duration,
     seen: HashMap<PathBuf, Seen>,
+    /// What could not be looked into, and was said.
+    unread: HashSet<PathBuf>,
     tasks: JoinSet<(PathBuf, Stamp, Outcome)>,
 }
 
 impl Watch {
     /// Looks through the folder and takes the files that have settled.
     fn look(&mut self) {
-        let files = match walk::files(std::slice::from_ref(&self.folder)) {
-            Ok(files) => files,
-            // The device was pulled out, most likely: it comes again.
-            Err(error) => return tracing::warn!(%error, "can't look through the folder"),
-        };
+        let found = walk::files(std::slice::from_ref(&self.folder));
+        // The device was pulled out, most likely: it comes again.
+        let walk::Found { files, unread } =
+            found.unwrap_or_else(|error| walk::Found { files: Vec::new(), unread: vec![(self.folder.clone(), error)] });
+        // Each is said once, until it can be looked into again.
+        self.unread.retain(|place| unread.iter().any(|(still, _)| still == place));
+        for (place, error) in &unread {
+            if self.unread.insert(place.clone()) {
+                tell(&self.show, &Outcome::failed(place.clone(), error, true), None);
+            }
+        }
         let own = self.arguments.manifest.as_ref().and_then(|path| path.canonicalize().ok());
         let now = Instant::now();
         let there: HashSet<_> = files.iter().collect();
-        self.seen.retain(|path, _| there.contains(path));
+        let may_be = |path: &Path| self.unread.iter().any(|place| path.starts_with(place));
+        self.seen.retain(|path, _| there.contains(path) || may_be(path));
         let mut settled = Vec::new();
         for path in files.into_iter().filter(|path| Some(path) != own.as_ref()) {
             let Ok(stamp) = Stamp::of(&path) else { continue };
