@@ -45,7 +45,7 @@ if [[ -z ${CASELOCK_TEST_KAFKA:-} ]]; then
   "$here/kafka.sh" start "$scratch/kafka"
   set -a; eval "$("$here/kafka.sh" env "$scratch/kafka")"; set +a
 fi
-if [[ -z ${CASELOCK_TEST_S3_ACCESS_KEY:-} ]]; then
+if [[ -z ${CASELOCK_TEST_S3_ENDPOINT:-}${CASELOCK_TEST_S3_BUCKET:-}${CASELOCK_TEST_S3_ACCESS_KEY:-} ]]; then
   "$here/s3.sh" install
   "$here/s3.sh" start "$scratch/s3"
   set -a; eval "$("$here/s3.sh" env "$scratch/s3")"; set +a

@@ -151,3 +151,21 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_documented() {
+        let documented = include_str!("../../../docs/errors.md");
+        for reason in Reason::ALL {
+            assert!(
+                documented.contains(&format!("| `{}` |", reason.as_str())),
+                "{} is not in errors.md",
+                reason.as_str()
+            );
+            assert_eq!(Reason::parse(reason.as_str()), Some(reason));
+        }
+    }
+}
