@@ -10,6 +10,7 @@ use std::{
 use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, binary, free_port, wait_until};
 use caselock_registry::{Db, Recording};
 use rand::RngExt;
+use serde_json::Value;
 
 fn database(path: &Path) -> String {
     format!("sqlite:{}?mode=rwc", path.display())
@@ -130,4 +131,38 @@ async fn a_rebuild_killed_anywhere_ends_in_the_same_state() {
     let all = known(&whole, &run).await;
     assert_eq!(known(&torn, &run).await, all);
     assert!(!torn.is_rebuilding().await.unwrap());
+}
+
+/// As a nightly job does it, with nothing but the folder: an exit code, a line for each, and sums.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_says_whether_something_is_wrong() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("a", 1000).random("b", 2000);
+    let run = Uploader::new(&stack).upload(footage.path(), &[]);
+    run.expect_stored(2);
+    stack.wait_derived(&run).await;
+    stack.stop();
+    let data = format!("standalone.data={}", stack.data().display());
+    let standalone = |arguments: &[&str]| {
+        let output =
+            Command::new(binary("caselock-standalone")).args(["--set", &data]).args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said, error) = standalone(&["rebuild", "--from-store"]);
+    assert_eq!((code, said.as_str()), (Some(0), "2 recordings were read from the store\n"), "{error}");
+    let (code, said, error) = standalone(&["audit", "--json"]);
+    assert_eq!(code, Some(0), "{said}{error}");
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert_eq!(lines[2], serde_json::json!({ "subjects": 2, "with_findings": 0, "under_retained": 0 }));
+    // A manifest is lost.
+    let id = run.of_kind("stored").next().unwrap()["recording_id"].as_str().unwrap();
+    let manifest = format!("v1/demo/recordings/{id}/0/manifest.json");
+    let store = stack.data().join("store");
+    std::fs::remove_file(store.join(&manifest)).unwrap();
+    std::fs::remove_file(store.join(".caselock/meta").join(format!("{manifest}.json"))).unwrap();
+    let (code, said, error) = standalone(&["audit"]);
+    assert_eq!(code, Some(3), "{said}{error}");
+    assert!(said.starts_with(&format!("MISSING_OBJECT  {manifest}: the rule says ")), "{said}");
+    assert!(said.ends_with("2 compared, 1 with something wrong, 0 under-retained\n"), "{said}");
 }

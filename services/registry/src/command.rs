@@ -37,7 +37,7 @@ pub async fn run_audit(
 }
 
 async fn open(config: &RegistryConfig, store: Arc<dyn Store>, clock: Clock) -> anyhow::Result<Cases> {
-    config.check()?;
+    config.check_state()?;
     let db = Db::open(&config.database).await.context("open the registry's database")?;
     Ok(Cases::new(db, store, clock, Arc::new(config.rules()?), config.periods()?.rolling.to))
 }
@@ -51,6 +51,9 @@ fn show(line: &Line, json: bool) {
     for Finding { finding, key } in &line.findings {
         let wanted = line.rule.as_ref().map(|rule| format!(": the rule says {} by {}", rule.until, rule.because));
         let found = line.locked_until.map(|until| format!(", the store {until}"));
-        println!("{finding:?}  {key}{}{}", wanted.unwrap_or_default(), found.unwrap_or_default());
+        // By the name that the documentation has.
+        let name = serde_json::to_value(finding).unwrap_or_default();
+        let name = name.as_str().unwrap_or_default();
+        println!("{name}  {key}{}{}", wanted.unwrap_or_default(), found.unwrap_or_default());
     }
 }

@@ -98,14 +98,19 @@ pub struct Periods {
 impl RegistryConfig {
     /// Checks what the types of the values leave open. Without a database is only the standalone process, which has its own.
     pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.pace > 0, "registry.pace: expected at least 1");
+        ensure!(self.connections > 0, "registry.connections: expected at least 1");
+        self.door()?;
+        self.check_state()
+    }
+
+    /// The same of what state and rules are made from: audit and rebuild serve nobody, and need no more.
+    pub fn check_state(&self) -> anyhow::Result<()> {
         if !self.database.is_empty()
             && !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| self.database.starts_with(scheme))
         {
             bail!("registry.database must be postgres://USER:PASSWORD@HOST/NAME or sqlite:PATH?mode=rwc");
         }
-        ensure!(self.pace > 0, "registry.pace: expected at least 1");
-        ensure!(self.connections > 0, "registry.connections: expected at least 1");
-        self.door()?;
         self.rules()?;
         self.periods().map(drop)
     }
