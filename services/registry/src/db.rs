@@ -11,8 +11,8 @@ use sqlx::{
 
 use crate::RegistryError;
 
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+/// One schema for both databases.
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a call waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,10 +60,8 @@ impl Db {
             sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
                 .execute(&pool)
                 .await?;
-            SQLITE.run(&pool).await?;
-        } else {
-            POSTGRES.run(&pool).await?;
         }
+        MIGRATIONS.run(&pool).await?;
         Ok(Self { pool, url: url.to_owned() })
     }
 
