@@ -114,6 +114,11 @@ pub struct Summary {
 /// Compares everything, one line at a time. What can be repaired is to be looked at next by whoever keeps the locks.
 pub async fn audit(cases: &Cases, rolling: &Rolling, mut tell: impl FnMut(&Line)) -> Result<Summary, RegistryError> {
     let mut summary = Summary::default();
+    let mut subjects = 0;
+    let mut tell = |line: &Line| {
+        count(&mut summary, line);
+        tell(line);
+    };
     let mut after = String::new();
     loop {
         let rows = sqlx::query("SELECT subject FROM locks WHERE subject > $1 ORDER BY subject LIMIT $2");
@@ -123,32 +128,19 @@ pub async fn audit(cases: &Cases, rolling: &Rolling, mut tell: impl FnMut(&Line)
         let lines = stream::iter(ids).map(|id| line(cases, rolling, id)).buffered(AT_ONCE);
         let lines: Vec<_> = lines.try_collect().await?;
         for line in lines.into_iter().flatten() {
-            summary.subjects += 1;
+            subjects += 1;
             if !line.findings.is_empty() {
                 let due = sqlx::query("UPDATE locks SET look_at = 0 WHERE subject = $1");
                 due.bind(&line.subject).execute(cases.db.pool()).await?;
             }
-            count(&mut summary, &line);
             tell(&line);
         }
         after = last;
     }
-    disposals(cases, |line| {
-        count(&mut summary, line);
-        tell(line);
-    })
-    .await?;
-    unread(cases, |line| {
-        count(&mut summary, line);
-        tell(line);
-    })
-    .await?;
-    unknown(cases, |line| {
-        count(&mut summary, line);
-        tell(line);
-    })
-    .await?;
-    Ok(summary)
+    disposals(cases, &mut tell).await?;
+    unread(cases, &mut tell).await?;
+    unknown(cases, &mut tell).await?;
+    Ok(Summary { subjects, ..summary })
 }
 
 fn count(summary: &mut Summary, line: &Line) {

@@ -89,13 +89,7 @@ pub async fn is_known(
     generation: u32,
     at: Timestamp,
 ) -> Result<(), RegistryError> {
-    let known = sqlx::query("SELECT 1 FROM disposals WHERE recording_id = $1 AND generation = $2");
-    let known = known.bind(id).bind(i64::from(generation)).fetch_optional(&mut **tx).await?;
-    if known.is_some() {
-        return Ok(());
-    }
-    begin_row(tx, (bureau, id), generation, at, "").await?;
-    if forget(tx, id, generation).await? {
+    if begin_row(tx, (bureau, id), generation, at, "").await? && forget(tx, id, generation).await? {
         // What was opened again is said by facts that come after this one.
         let gone = sqlx::query("DELETE FROM deadlines WHERE recording_id = $1");
         gone.bind(id).execute(&mut **tx).await?;
@@ -195,11 +189,7 @@ impl Disposer {
         after: &(i64, String),
         limit: u32,
     ) -> Result<Vec<Disposable>, RegistryError> {
-        if self.cases.db.is_rebuilding().await? {
-            return Err(RegistryError::Rebuilding);
-        }
-        self.cases.clock_agrees().await?;
-        self.following.catch_up().await?;
+        self.ensure_view_is_whole().await?;
         let statement = format!(
             "SELECT r.*, l.lock_until, l.follows, l.follows_case FROM locks l JOIN recordings r ON r.id = l.subject
              WHERE l.bureau = $2 AND {ELIGIBLE} AND (l.lock_until, l.subject) > ($4, $3)
@@ -227,12 +217,7 @@ impl Disposer {
         by: &str,
         reason: &str,
     ) -> Result<Result<String, Refused>, RegistryError> {
-        if self.cases.db.is_rebuilding().await? {
-            return Err(RegistryError::Rebuilding);
-        }
-        self.cases.clock_agrees().await?;
-        // Nothing that protects more may be written and not known.
-        self.following.catch_up().await?;
+        self.ensure_view_is_whole().await?;
         if let Some(key) = self.record_of(bureau, id).await? {
             self.finish_all(Some(id)).await?;
             return Ok(Ok(key));
@@ -250,6 +235,15 @@ impl Disposer {
         }
         self.finish_all(Some(id)).await?;
         Ok(Ok(record_key(&disposal)))
+    }
+
+    /// Nothing that protects more may be written and not known, and the date must be right.
+    async fn ensure_view_is_whole(&self) -> Result<(), RegistryError> {
+        if self.cases.db.is_rebuilding().await? {
+            return Err(RegistryError::Rebuilding);
+        }
+        self.cases.clock_agrees().await?;
+        self.following.catch_up().await
     }
 
     /// The key of the record of a recording that was removed and is not stored again.
