@@ -10,7 +10,7 @@ use crate::{
     STORED, args,
     fields::yes_or_no,
     import,
-    registry::{answer, case_name, client, time, word},
+    registry::{answer, case_name, client, text, time, word},
     table::{Column, brief, full, print},
     usage,
 };
@@ -168,7 +168,6 @@ async fn list(asked: args::ListCases) -> anyhow::Result<u8> {
 
 /// A case's values, column by column.
 pub fn row(case: Case) -> Vec<Value> {
-    let text = |text: String| if text.is_empty() { Value::Null } else { text.into() };
     vec![
         case.bureau.clone().into(),
         case.number.clone().into(),

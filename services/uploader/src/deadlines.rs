@@ -7,13 +7,12 @@ use serde_json::Value;
 use crate::{
     STORED, args,
     fields::moment,
-    registry::{answer, client, time, word},
+    registry::{answer, client, pages, text, time, word},
     table::{Column, brief, full, print},
     usage,
 };
 
-/// Asked for, or extended, at once.
-const PAGE: u32 = 500;
+/// Extended at once.
 const EXTENDED: usize = 200;
 
 const COLUMNS: [Column; 12] = [
@@ -42,24 +41,18 @@ async fn list(asked: args::ListDeadlines) -> anyhow::Result<u8> {
     let mut client = client(&asked.registry)?;
     let name = asked.standing.map(|standing| format!("DEADLINE_STANDING_{}", standing.to_uppercase()));
     let standing = name.and_then(|name| DeadlineStanding::from_str_name(&name)).unwrap_or_default() as i32;
-    let mut request = ListDeadlinesRequest {
+    let request = ListDeadlinesRequest {
         bureau: asked.registry.bureau.clone(),
         standing,
         recording_id: asked.recording,
         ..Default::default()
     };
-    let (mut rows, mut left) = (Vec::new(), asked.limit);
-    while left > 0 {
-        request.page_size = left.min(PAGE);
-        let page = answer(client.list_deadlines(request.clone()).await)?;
-        left -= (page.deadlines.len() as u32).min(left);
-        rows.extend(page.deadlines.into_iter().map(row));
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
-    print(&COLUMNS, rows, asked.registry.json)?;
+    let found = pages(asked.limit, async |page_size, page_token| {
+        let asked = ListDeadlinesRequest { page_size, page_token, ..request.clone() };
+        let page = answer(client.list_deadlines(asked).await)?;
+        Ok((page.deadlines, page.next_page_token))
+    });
+    print(&COLUMNS, found.await?.into_iter().map(row).collect(), asked.registry.json)?;
     Ok(STORED)
 }
 
@@ -92,7 +85,6 @@ fn until(text: &str) -> Result<ProtoTimestamp, String> {
 }
 
 fn row(deadline: Deadline) -> Vec<Value> {
-    let text = |text: String| if text.is_empty() { Value::Null } else { text.into() };
     let standing = word(deadline.standing().as_str_name(), "DEADLINE_STANDING_");
     vec![
         deadline.bureau.into(),

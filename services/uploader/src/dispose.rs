@@ -7,13 +7,12 @@ use serde_json::Value;
 
 use crate::{
     HELD, STORED, args,
-    registry::{answer, client, time, word},
+    registry::{answer, client, pages, text, time, word},
     table::{Column, brief, full, print},
     usage,
 };
 
-/// Asked for, or removed, at once.
-const PAGE: u32 = 500;
+/// Removed at once.
 const REMOVED: usize = 50;
 
 const LISTED: [Column; 8] = [
@@ -37,19 +36,13 @@ pub async fn run(command: args::Dispose) -> anyhow::Result<u8> {
 
 async fn list(asked: args::ListDisposable) -> anyhow::Result<u8> {
     let mut client = client(&asked.registry)?;
-    let mut request = ListDisposableRequest { bureau: asked.registry.bureau.clone(), ..Default::default() };
-    let (mut rows, mut left) = (Vec::new(), asked.limit);
-    while left > 0 {
-        request.page_size = left.min(PAGE);
-        let page = answer(client.list_disposable(request.clone()).await)?;
-        left -= (page.recordings.len() as u32).min(left);
-        rows.extend(page.recordings.into_iter().map(listed));
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
-    print(&LISTED, rows, asked.registry.json)?;
+    let request = ListDisposableRequest { bureau: asked.registry.bureau.clone(), ..Default::default() };
+    let found = pages(asked.limit, async |page_size, page_token| {
+        let asked = ListDisposableRequest { page_size, page_token, ..request.clone() };
+        let page = answer(client.list_disposable(asked).await)?;
+        Ok((page.recordings, page.next_page_token))
+    });
+    print(&LISTED, found.await?.into_iter().map(listed).collect(), asked.registry.json)?;
     Ok(STORED)
 }
 
@@ -98,12 +91,11 @@ fn listed(found: Disposable) -> Vec<Value> {
         time(found.stored_at),
         time(found.locked_until),
         because,
-        if found.kept_for_case.is_empty() { Value::Null } else { found.kept_for_case.into() },
+        text(found.kept_for_case),
     ]
 }
 
 fn done(outcome: DisposalOutcome) -> Vec<Value> {
-    let text = |text: String| if text.is_empty() { Value::Null } else { text.into() };
     let DisposalOutcome { recording_id, record_key, refused, detail } = outcome;
     vec![recording_id.into(), text(record_key), text(refused), text(detail)]
 }

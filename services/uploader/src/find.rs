@@ -7,13 +7,10 @@ use serde_json::Value;
 use crate::{
     STORED, args,
     fields::moment,
-    registry::{answer, client, time, word},
+    registry::{answer, client, pages, text, time, word},
     table::{Column, brief, full, print},
     usage,
 };
-
-/// Asked for at once.
-const PAGE: u32 = 500;
 
 const COLUMNS: [Column; 23] = [
     full("bureau"),
@@ -46,7 +43,7 @@ pub async fn run(asked: args::Find) -> anyhow::Result<u8> {
         let moment = text.map(|text| moment(name, &text)).transpose();
         moment.map_err(|error| usage(anyhow::Error::msg(error)))
     };
-    let mut request = FindRecordingsRequest {
+    let request = FindRecordingsRequest {
         bureau: asked.registry.bureau.clone(),
         unit: asked.unit,
         device_id: asked.device_id,
@@ -64,18 +61,12 @@ pub async fn run(asked: args::Find) -> anyhow::Result<u8> {
         page_token: String::new(),
     };
     let mut client = client(&asked.registry)?;
-    let (mut rows, mut left) = (Vec::new(), asked.limit);
-    while left > 0 {
-        request.page_size = left.min(PAGE);
-        let page = answer(client.find_recordings(request.clone()).await)?;
-        left -= (page.recordings.len() as u32).min(left);
-        rows.extend(page.recordings.into_iter().map(row));
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
-    print(&COLUMNS, rows, asked.registry.json)?;
+    let found = pages(asked.limit, async |page_size, page_token| {
+        let asked = FindRecordingsRequest { page_size, page_token, ..request.clone() };
+        let page = answer(client.find_recordings(asked).await)?;
+        Ok((page.recordings, page.next_page_token))
+    });
+    print(&COLUMNS, found.await?.into_iter().map(row).collect(), asked.registry.json)?;
     Ok(STORED)
 }
 
@@ -85,7 +76,6 @@ fn named<T: Into<i32>>(word: Option<String>, prefix: &str, parse: fn(&str) -> Op
 }
 
 fn row(found: FoundRecording) -> Vec<Value> {
-    let text = |text: String| if text.is_empty() { Value::Null } else { text.into() };
     let kept_because = word(found.kept_because().as_str_name(), "KEPT_BECAUSE_");
     let standing = word(found.deadline().as_str_name(), "DEADLINE_STANDING_");
     let verification = word(found.verification().as_str_name(), "VERIFICATION_STATE_");

@@ -11,6 +11,9 @@ use tonic::{Response, Status, transport::Channel};
 
 use crate::{args, usage};
 
+/// Asked for at once.
+const PAGE: u32 = 500;
+
 /// The client of the registry that the arguments name.
 pub fn client(arguments: &args::Registry) -> anyhow::Result<RegistryServiceClient<Channel>> {
     let tls = tls(arguments.ca.as_ref(), arguments.cert.as_ref(), arguments.key.as_ref()).map_err(usage)?;
@@ -37,6 +40,29 @@ pub fn case_name(arguments: &args::Registry, number: &str) -> Option<CaseName> {
 /// What was answered, or why not.
 pub fn answer<T>(answered: Result<Response<T>, Status>) -> Result<T, UploadError> {
     Ok(answered?.into_inner())
+}
+
+/// At most so many, page after page: each is asked for by its size and token, and answers with what it has and the next token.
+pub async fn pages<T>(
+    most: u32,
+    mut ask: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String), UploadError>,
+) -> Result<Vec<T>, UploadError> {
+    let (mut all, mut left, mut token) = (Vec::new(), most, String::new());
+    while left > 0 {
+        let (page, next) = ask(left.min(PAGE), token).await?;
+        left -= (page.len() as u32).min(left);
+        all.extend(page);
+        if next.is_empty() {
+            break;
+        }
+        token = next;
+    }
+    Ok(all)
+}
+
+/// A text; null where there is none.
+pub fn text(text: String) -> Value {
+    if text.is_empty() { Value::Null } else { text.into() }
 }
 
 /// A time as machines and people read it.
