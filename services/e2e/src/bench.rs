@@ -25,7 +25,7 @@ use caselock_store::{Store, fs::FsStore};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Faults, Kind, Lie, Stack, Unfaithful, root};
+use crate::{Faults, Kind, Lie, PATIENCE, Stack, Unfaithful, root};
 
 async fn start_archiver(
     log: Arc<dyn Log>,
@@ -228,7 +228,7 @@ impl Bench {
 
     /// Waits, boundedly, until the facts of a recording are so.
     pub async fn wait_for(&self, what: &str, id: RecordingId, holds: impl Fn(&RecordingFacts) -> bool) {
-        let give_up = Instant::now() + Duration::from_secs(30);
+        let give_up = Instant::now() + PATIENCE;
         while !holds(&self.facts(id).await) {
             assert!(Instant::now() < give_up, "waited for: {what}");
             tokio::time::sleep(Duration::from_millis(20)).await;

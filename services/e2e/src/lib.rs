@@ -61,11 +61,14 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// How long is waited for anything before a test fails: far longer than a busy machine takes.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Waits, boundedly, until a condition holds.
-pub fn wait_until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(seconds);
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let give_up = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < give_up, "waited {seconds} s for: {what}");
+        assert!(Instant::now() < give_up, "waited {PATIENCE:?} for: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

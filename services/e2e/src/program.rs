@@ -36,7 +36,7 @@ impl Program {
     }
 
     pub fn wait_ready(&self) {
-        wait_until(&format!("ready ({})", self.log.display()), 120, || get(self.admin, "/readyz").starts_with("ready"));
+        wait_until(&format!("ready ({})", self.log.display()), || get(self.admin, "/readyz").starts_with("ready"));
     }
 
     /// kill -9.
@@ -48,7 +48,7 @@ impl Program {
     /// SIGTERM; the exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal("TERM");
-        wait_until("the end of the program", 60, || self.child.try_wait().unwrap().is_some());
+        wait_until("the end of the program", || self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap().code()
     }
 

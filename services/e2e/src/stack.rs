@@ -17,7 +17,7 @@ use caselock_store::{Store, fs::FsStore, oldest_version};
 use caselock_store_s3::{S3Config, S3Store};
 use tempfile::TempDir;
 
-use crate::{Program, Run, root, wait_until};
+use crate::{PATIENCE, Program, Run, root, wait_until};
 
 /// On what a stack stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +226,7 @@ impl Stack {
         let keys = ids.map(|id| format!("v1/demo/recordings/{id}/0/derived.json"));
         if self.kind == Kind::Embedded {
             for key in keys {
-                wait_until(&key, 300, || self.data().join("store").join(&key).exists());
+                wait_until(&key, || self.data().join("store").join(&key).exists());
             }
             return;
         }
@@ -237,7 +237,7 @@ impl Stack {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(300), there).await.expect("derivatives");
+            tokio::time::timeout(PATIENCE, there).await.expect("derivatives");
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use caselock_client::{Client, Connect, Tls, Upload};
-use caselock_e2e::{Footage, Kind, Stack, Uploader};
+use caselock_e2e::{Footage, Kind, PATIENCE, Stack, Uploader};
 use caselock_log::{Entry, Topic};
 use caselock_proto::events::v1::RecordingDerivationFailed;
 use caselock_proto::v1::RecordingMetadata;
@@ -73,7 +73,7 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
         .collect();
     // To our own command a playlist is one, whatever it is called. Another client may say that it is a video.
     ids.insert("a lie about a playlist".into(), upload_as_video(&stack, &footage.path().join("playlist.mp4")).await);
-    let give_up = Instant::now() + Duration::from_secs(120);
+    let give_up = Instant::now() + PATIENCE;
     let (told, events) = loop {
         let events = stack.records(Topic::Events).await;
         let told: BTreeMap<_, _> = events

@@ -1,10 +1,13 @@
 //! Cases from the command line to the locks in the store, on both stacks.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use caselock_e2e::{
-    Footage, Kind, Program, Run, Stack, Uploader, free_port, on_both_stacks, postgres_database, wait_until,
+    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, on_both_stacks, postgres_database, wait_until,
 };
 use caselock_store::{ErrorKind, Lock, oldest_version};
 use caselock_store_s3::connect;
@@ -33,7 +36,7 @@ fn ids(run: &Run) -> Vec<String> {
 /// The recordings of a query, once all of them are as they must be.
 fn settled(stack: &Stack, query: &[&str], count: usize) -> Vec<Value> {
     let mut found = Vec::new();
-    wait_until(&format!("{count} settled recordings for {query:?}"), 60, || {
+    wait_until(&format!("{count} settled recordings for {query:?}"), || {
         let run = Uploader::ask(stack, "demo", &[&["find"], query].concat());
         assert_eq!(run.code, 0, "{}", run.stderr);
         found = run.events;
@@ -184,7 +187,8 @@ async fn a_whole_life_until_the_lock_runs_out() {
         store.lock(&key, &version).await.unwrap()
     };
     let until = async |what: &str, holds: &dyn Fn(Lock) -> bool| {
-        for _ in 0..600 {
+        let give_up = Instant::now() + PATIENCE;
+        while Instant::now() < give_up {
             let lock = store.lock(&key, &version).await.unwrap();
             if holds(lock) {
                 return lock;

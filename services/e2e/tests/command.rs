@@ -110,9 +110,9 @@ async fn a_watched_folder_is_taken_as_it_fills_and_another_gateway_does_as_well(
     let mut watch = uploader.watch(footage.path(), &log, &["--settle", "1", "--every", "1"]);
     let stored = || std::fs::read_to_string(&log).unwrap_or_default().matches(r#""event":"stored""#).count();
     let footage = footage.random("first", 3000);
-    wait_until("the first file", 60, || stored() == 1);
+    wait_until("the first file", || stored() == 1);
     let _footage = footage.random("second", 5000);
-    wait_until("the second file", 60, || stored() == 2);
+    wait_until("the second file", || stored() == 2);
     let id = watch.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(watch.wait().unwrap().code(), Some(0));

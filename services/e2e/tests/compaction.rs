@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use caselock_domain::{
@@ -16,7 +16,7 @@ use caselock_domain::{
     state::RecordingFacts,
     time::Timestamp,
 };
-use caselock_e2e::Stack;
+use caselock_e2e::{PATIENCE, Stack};
 use caselock_log::{Followed, Log, Topic, append_fact};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -91,8 +91,7 @@ async fn read(log: &dyn Log, ends: &BTreeMap<u32, u64>) -> (HashMap<RecordingId,
     let mut follower = log.follow(Topic::Uploads, ends.keys().map(|p| (*p, 0)).collect()).await.unwrap();
     let (mut recordings, mut records, mut left) = (HashMap::<_, RecordingFacts>::new(), 0, ends.clone());
     while !left.is_empty() {
-        match tokio::time::timeout(Duration::from_secs(60), follower.recv()).await.expect("the ends").unwrap().unwrap()
-        {
+        match tokio::time::timeout(PATIENCE, follower.recv()).await.expect("the ends").unwrap().unwrap() {
             Followed::Entry(entry) => {
                 let (key, fact) = fact::decode(&entry.record.key, entry.record.payload.as_deref()).unwrap();
                 recordings.entry(key.recording).or_default().apply(&key, entry.offset, fact);
@@ -135,7 +134,7 @@ async fn the_state_is_the_same_after_compaction() {
     assert!(all >= FACTS - 100, "compaction came too early to be watched: {all} records of {FACTS}");
 
     // Filler closes the segments of the log that hold them: recordings of their own, one key each, in every partition.
-    let give_up = Instant::now() + Duration::from_secs(180);
+    let give_up = Instant::now() + PATIENCE;
     let mut filler: Vec<RecordingId> = (RECORDINGS..).map(id).take(40).collect();
     filler.sort();
     let big = Fact::Claimed(at(0));

@@ -28,7 +28,7 @@ fn ask(stack: &Stack, who: &str, arguments: &[&str]) -> Run {
 /// The deadlines of a list, once there are so many.
 fn deadlines(stack: &Stack, more: &[&str], count: usize) -> Vec<Value> {
     let mut found = Vec::new();
-    wait_until(&format!("{count} deadlines of {more:?}"), 60, || {
+    wait_until(&format!("{count} deadlines of {more:?}"), || {
         let run = ask(stack, "demo", &[&["deadlines", "list"], more].concat());
         assert_eq!(run.code, 0, "{}", run.stderr);
         found = run.events;
@@ -62,7 +62,7 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     // The earliest first.
     let order: Vec<_> = late.iter().map(|one| one["due"].as_str().unwrap()).collect();
     assert!(order.is_sorted(), "{order:?}");
-    wait_until("the flags", 60, || ask(&stack, "demo", &["find", "--flag", "late"]).events.len() == 5);
+    wait_until("the flags", || ask(&stack, "demo", &["find", "--flag", "late"]).events.len() == 5);
     // Extended after the fact, with who approved it: within the extension it is no longer late.
     let id = late[0]["recording_id"].as_str().unwrap();
     let extend = |who: &str, more: &[&str]| ask(&stack, who, &[&["deadlines", "extend", id], more].concat());

@@ -25,7 +25,7 @@ async fn survives_death_at(bench: &Bench, change: i64, death: Death) -> bool {
             // What follows the receipt: the event, the job, the tombstones, the deletion from the log.
             tokio::select! {
                 () = faults.died() => true,
-                () = tokio::time::sleep(std::time::Duration::from_secs(3)) => false,
+                () = tokio::time::sleep(std::time::Duration::from_secs(10)) => false,
             }
         }
     };

@@ -18,8 +18,8 @@ async fn a_full_disk_only_delays() {
     let uploader = Uploader::new(&stack);
     let child = uploader.start(footage.path(), &[]);
     let program = &stack.programs["standalone"];
-    wait_until("the log's failure", 60, || program.log().contains("the log's file was opened again"));
-    wait_until("the store's failure", 60, || program.log().contains("File too large"));
+    wait_until("the log's failure", || program.log().contains("the log's file was opened again"));
+    wait_until("the store's failure", || program.log().contains("File too large"));
     let unlimited = Command::new("prlimit").args(["--pid", &program.id(), "--fsize=unlimited"]).status().unwrap();
     assert!(unlimited.success());
     let run = Run::of(child);
@@ -46,7 +46,7 @@ async fn a_disk_that_fails_ends_the_process() {
     std::fs::write(&flag, "").unwrap();
     let child = uploader.start(footage.path(), &[]);
     let program = stack.programs.get_mut("standalone").unwrap();
-    wait_until("the end of the process", 60, || program.ended().is_some());
+    wait_until("the end of the process", || program.ended().is_some());
     assert_eq!(program.ended(), Some(1));
     assert!(program.log().contains("the log's file failed"), "{}", program.log());
     std::fs::remove_file(&flag).unwrap();

@@ -49,11 +49,11 @@ async fn a_gateway_that_is_told_to_stop_fails_no_upload() {
     let uploader = Uploader::of(&stack, "demo", &format!("{},{other}", stack.server));
     let accepted = |program: &Program| program.metric("caselock_gateway_accepted_bytes");
     let mut child = uploader.start(footage.path(), &["--bwlimit", "10M"]);
-    wait_until("some segments", 60, || accepted(&stack.programs["gateway"]) >= 2 * SEGMENT);
+    wait_until("some segments", || accepted(&stack.programs["gateway"]) >= 2 * SEGMENT);
     let mut first = stack.programs.remove("gateway").unwrap();
     first.signal("TERM");
     let mut by_first = 0;
-    wait_until("its end", 60, || {
+    wait_until("its end", || {
         // The last that can be read of it: 0 once its admin port has gone.
         by_first = accepted(&first).max(by_first);
         first.ended().is_some()

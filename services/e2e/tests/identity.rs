@@ -106,7 +106,7 @@ async fn plaintext_is_for_loopback_only() {
     let settings =
         [("gateway.plaintext_bureau", "demo".to_owned()), ("gateway.listen", format!("0.0.0.0:{}", free_port()))];
     let mut program = stack.spawn_without("gateway.tls", "gateway", free_port(), &settings);
-    wait_until("its end", 60, || program.ended().is_some());
+    wait_until("its end", || program.ended().is_some());
     assert_ne!(program.ended(), Some(0));
     assert!(program.log().contains("loopback address only"), "{}", program.log());
 }

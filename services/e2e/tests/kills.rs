@@ -83,9 +83,7 @@ async fn every_service_is_killed_under_load(kind: Kind) {
         for _ in 0..3 {
             // Under load: something more was taken since the last start.
             let before = stack.metric(stack.gateway(), "caselock_gateway_accepted_bytes");
-            wait_until("more footage", 60, || {
-                stack.metric(stack.gateway(), "caselock_gateway_accepted_bytes") > before
-            });
+            wait_until("more footage", || stack.metric(stack.gateway(), "caselock_gateway_accepted_bytes") > before);
             assert!(child.try_wait().unwrap().is_none(), "the load ended before the kills");
             stack.restart(service);
         }
@@ -110,12 +108,12 @@ async fn a_zombie_archiver_breaks_nothing() {
     let footage = Footage::new().random("a", 10 * SEGMENT).random("b", 5 * SEGMENT + 9);
     let uploader = Uploader::new(&stack);
     let mut child = uploader.start(footage.path(), &["--bwlimit", "5M"]);
-    wait_until("the first parts", 60, || stack.metric("archiver", "caselock_archiver_parts") > 0);
+    wait_until("the first parts", || stack.metric("archiver", "caselock_archiver_parts") > 0);
     stack.programs["archiver"].signal("STOP");
     let second = stack.spawn("archiver", free_port(), &[]);
     second.wait_ready();
     // The second got the partitions when the session of the first had run out; both work on the rest.
-    wait_until("parts of the second", 60, || second.metric("caselock_archiver_parts") > 0);
+    wait_until("parts of the second", || second.metric("caselock_archiver_parts") > 0);
     stack.programs["archiver"].signal("CONT");
     assert!(child.try_wait().unwrap().is_none(), "everything was stored before the first went on");
     let run = Run::of(child);

@@ -11,7 +11,7 @@ use caselock_domain::{
     state::Phase,
     time::Timestamp,
 };
-use caselock_e2e::{Bench, Death, Faults, KEY, Kind, Lie, Unfaithful, header, id, metadata, on_both_stacks};
+use caselock_e2e::{Bench, Death, Faults, KEY, Kind, Lie, PATIENCE, Unfaithful, header, id, metadata, on_both_stacks};
 use caselock_log::{Record, Topic};
 use caselock_proto::{
     events::v1::RecordingResendNeeded,
@@ -319,7 +319,7 @@ async fn what_fails_gives_way(lie: Lie) {
                 bounds = bench.log.bounds(Topic::Footage, partition).await.unwrap();
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(60), freed).await.expect("the log is freed");
+        tokio::time::timeout(PATIENCE, freed).await.expect("the log is freed");
         let letters = bench.records(Topic::DeadLetters, id()).await;
         let reasons: Vec<_> = letters.iter().map(|(_, record)| header(record, "cl-reason")).collect();
         assert!(reasons.len() >= 2 && reasons.iter().all(|reason| reason == "STEP_FAILED"), "{reasons:?}");

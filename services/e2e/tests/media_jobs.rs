@@ -11,7 +11,7 @@ use std::{
 
 use caselock_client::Uploaded;
 use caselock_domain::object_key;
-use caselock_e2e::{Bench, Footage, KEY, Kind, Lie, Unfaithful, binary, id, on_both_stacks};
+use caselock_e2e::{Bench, Footage, KEY, Kind, Lie, PATIENCE, Unfaithful, binary, id, on_both_stacks};
 use caselock_log::{Record, Topic};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_proto::events::v1::{RecordingDerivationFailed, RecordingVerificationFailed, RecordingVerified};
@@ -65,7 +65,7 @@ async fn run<T>(
         stop: stop.clone(),
     };
     let media = caselock_media::start(config, context).await.unwrap();
-    let done = tokio::time::timeout(std::time::Duration::from_secs(60), until).await.expect(what);
+    let done = tokio::time::timeout(PATIENCE, until).await.expect(what);
     stop.cancel();
     media.stopped().await.unwrap();
     done

@@ -205,7 +205,7 @@ fn live(stack: &Stack, number: &str) -> RecordingId {
 
 /// Waits until the registry has told something of everything.
 fn wait_told(stack: &Stack) {
-    wait_until("events of the registry", 60, || {
+    wait_until("events of the registry", || {
         let entries = block_in_place(|| Handle::current().block_on(stack.records(Topic::Events)));
         let told: HashSet<_> = entries.iter().map(|entry| header(&entry.record, "ce_type")).collect();
         TOLD.iter().all(|kind| told.contains(*kind))

@@ -9,7 +9,7 @@ use caselock_store_s3::{S3Config, S3Store};
 
 /// A program ends by itself, not with 0, and says why.
 fn expect_refusal(mut program: Program, why: &[&str]) {
-    wait_until("its end", 60, || program.ended().is_some());
+    wait_until("its end", || program.ended().is_some());
     assert_ne!(program.ended(), Some(0));
     let log = program.log();
     assert!(why.iter().all(|text| log.contains(text)), "{log}");

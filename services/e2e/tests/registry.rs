@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, binary, free_port, wait_until};
+use caselock_e2e::{Footage, Kind, PATIENCE, Run, Stack, Uploader, binary, free_port, wait_until};
 use caselock_registry::{Db, Recording};
 use rand::RngExt;
 use serde_json::Value;
@@ -31,7 +31,7 @@ async fn known(db: &Db, run: &Run) -> Vec<Recording> {
                 }
             }
         };
-        let found = tokio::time::timeout(Duration::from_secs(60), find).await.expect("the registry knows it");
+        let found = tokio::time::timeout(PATIENCE, find).await.expect("the registry knows it");
         assert_eq!(found.blake3.trim_start_matches("blake3:"), event["blake3"].as_str().unwrap());
         assert_eq!(found.verification.as_deref(), Some("intact"));
         recordings.push(found);
@@ -71,7 +71,7 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     let anew = stack.spawn("registry", free_port(), &[("registry.database", database(&lost))]);
     anew.wait_ready();
     let db = Db::open(&database(&lost)).await.unwrap();
-    wait_until("the end of the rebuild", 60, || anew.log().contains("the rebuild from the store is done"));
+    wait_until("the end of the rebuild", || anew.log().contains("the rebuild from the store is done"));
     let mut again = known(&db, &first).await;
     again.extend(known(&db, &second).await);
     assert_eq!(again, followed);
@@ -115,13 +115,18 @@ async fn a_rebuild_killed_anywhere_ends_in_the_same_state() {
     let [whole, torn] = ["whole.sqlite", "torn.sqlite"].map(|name| stack.dir.path().join(name));
     let began = Instant::now();
     assert!(rebuild(&whole).wait_with_output().unwrap().status.success());
-    let time = began.elapsed();
+    let mut time = began.elapsed();
     let mut random = rand::rng();
     let mut killed = 0;
     for _ in 0..10 {
         let mut child = rebuild(&torn);
         std::thread::sleep(time.mul_f64(random.random_range(0.2..0.95)));
-        killed += u32::from(child.try_wait().unwrap().is_none());
+        if child.try_wait().unwrap().is_none() {
+            killed += 1;
+        } else {
+            // The first one began with nothing in the machine's caches.
+            time = time.mul_f64(0.7);
+        }
         child.kill().unwrap();
         child.wait().unwrap();
     }

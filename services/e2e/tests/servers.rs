@@ -25,7 +25,7 @@ async fn kafka_and_the_store_are_killed_under_load() {
         let uploader = Uploader::new(&stack);
         let before = stack.metric("archiver", "caselock_archiver_parts");
         let child = uploader.start(footage.path(), &["--bwlimit", "40M"]);
-        wait_until("parts in the store", 60, || stack.metric("archiver", "caselock_archiver_parts") > before);
+        wait_until("parts in the store", || stack.metric("archiver", "caselock_archiver_parts") > before);
         server.kill();
         // So long it is away.
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -86,12 +86,12 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
         let spans = spans.lock().unwrap();
         spans.iter().filter(|(s, span)| s == service && span.name == name).map(|(_, span)| span.clone()).collect()
     };
-    wait_until("the archiver's spans", 60, || !of("caselock-archiver", "part").is_empty());
-    wait_until("the gateway's spans", 60, || !of("caselock-gateway", "segment").is_empty());
+    wait_until("the archiver's spans", || !of("caselock-archiver", "part").is_empty());
+    wait_until("the gateway's spans", || !of("caselock-gateway", "segment").is_empty());
     let (sent, stored) = (of("caselock-gateway", "segment"), of("caselock-archiver", "part"));
     assert_eq!((sent.len(), stored.len()), (1, 1));
     assert_eq!((&sent[0].trace_id, &sent[0].span_id), (&stored[0].trace_id, &stored[0].parent_span_id));
-    wait_until("the last step", 60, || !of("caselock-media", "media-job").is_empty());
+    wait_until("the last step", || !of("caselock-media", "media-job").is_empty());
     let job = &of("caselock-media", "media-job")[0];
     let steps = of("caselock-archiver", "step");
     assert!(steps.iter().any(|step| (&step.trace_id, &step.span_id) == (&job.trace_id, &job.parent_span_id)));

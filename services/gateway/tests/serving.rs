@@ -47,7 +47,7 @@ async fn health_follows_readiness() {
         let mut changes = client.watch(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
         let mut until = async |wanted: ServingStatus| {
             let wait = async { while changes.message().await.unwrap().unwrap().status() != wanted {} };
-            tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status follows");
+            tokio::time::timeout(Duration::from_secs(180), wait).await.expect("the status follows");
         };
         until(ServingStatus::NotServing).await;
         health.started();

@@ -54,7 +54,7 @@ async fn the_end_behind_a_hole_is_reached() {
     // A record and a marker, which comes after the commit was answered.
     let end = 2;
     let written = async { while log.bounds(Topic::Uploads, 1).await.unwrap().end < end {} };
-    tokio::time::timeout(Duration::from_secs(30), written).await.expect("the marker");
+    tokio::time::timeout(Duration::from_secs(180), written).await.expect("the marker");
     let mut follower = log.follow(Topic::Uploads, vec![(1, 0)]).await.unwrap();
     let reach = async {
         let mut records = 0;
@@ -66,7 +66,7 @@ async fn the_end_behind_a_hole_is_reached() {
             }
         }
     };
-    assert_eq!(tokio::time::timeout(Duration::from_secs(30), reach).await.expect("the end is reached"), 1);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(180), reach).await.expect("the end is reached"), 1);
 }
 
 #[tokio::test]
