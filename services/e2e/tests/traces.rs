@@ -100,6 +100,7 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
     for (service, metric) in [
         ("caselock-gateway", "caselock_gateway_accepted_bytes"),
         ("caselock-archiver", "caselock_archiver_recordings_stored"),
+        ("caselock-media", "caselock_media_recordings_verified"),
     ] {
         let sent = metrics.lock().unwrap().contains(&(service.to_owned(), metric.to_owned()));
         assert!(sent, "{metric} of {service}: {:?}", metrics.lock().unwrap());

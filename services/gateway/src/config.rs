@@ -13,6 +13,8 @@ pub(crate) const MESSAGE: usize = MAX_CHUNK + (64 << 10);
 const MESSAGE_IN_HAND: u64 = MESSAGE as u64 + FRAME as u64;
 /// Calls at once that have no answer yet, each with its message; others wait unread.
 pub(crate) const CALLS: usize = 64;
+/// Bytes that watches may hold: ids, and answers that are not read.
+pub(crate) const WATCHES: u64 = 32 << 20;
 /// The largest HTTP/2 frame.
 pub(crate) const FRAME: u32 = 128 << 10;
 
@@ -26,8 +28,8 @@ pub struct GatewayConfig {
     pub tls: Option<TlsConfig>,
     /// Serves without TLS, every client being this bureau. Only on a loopback address; for trying things out.
     pub plaintext_bureau: Option<String>,
-    /// Bytes that peers can make the gateway hold: the windows of `connections`, a message of each of `streams`, and, with
-    /// what remains, segments.
+    /// Bytes that peers can make the gateway hold: the windows of `connections`, a message of each of `streams`, 32 MiB for
+    /// watches, and, with what remains, segments.
     pub memory_budget: u64,
     /// The share of segments' memory, streams, connections and backlog one bureau may have, in percent.
     pub bureau_share_percent: u8,
@@ -75,8 +77,8 @@ impl GatewayConfig {
         let least = self.set_aside() + u64::from(LARGE_SEGMENT);
         ensure!(
             self.memory_budget >= least,
-            "gateway.memory_budget: expected at least {least}: one segment beside what {} connections, {} streams and 64 calls may \
-             fill",
+            "gateway.memory_budget: expected at least {least}: one segment beside what {} connections, {} streams, 64 calls and watches \
+             may fill",
             self.connections,
             self.streams
         );
@@ -102,7 +104,7 @@ impl GatewayConfig {
     /// Bytes of the budget that are not for segments: what peers may send before anything of it is admitted.
     pub(crate) fn set_aside(&self) -> u64 {
         let windows = u64::from(CONNECTION_WINDOW) * u64::from(self.connections);
-        windows + MESSAGE_IN_HAND * (u64::from(self.streams) + CALLS as u64)
+        windows + MESSAGE_IN_HAND * (u64::from(self.streams) + CALLS as u64) + WATCHES
     }
 
     /// How connections come in.

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use caselock_domain::{fact::Nonce, time::Clock};
-use caselock_front::{Budget, accept, health as grpc_health};
+use caselock_domain::{fact::Nonce, reason::Reason, time::Clock};
+use caselock_front::{Budget, Reasons, accept, health as grpc_health};
 use caselock_log::{Log, Topic};
 use caselock_proto::v1::ingest_service_server::IngestServiceServer;
 use caselock_runtime::health::Health;
@@ -93,7 +93,7 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(Some(FRAME))
         .max_concurrent_streams(Some(256))
-        .timeout(CALL)
+        .layer(Reasons::within(CALL, Reason::LogUnavailable))
         .layer(GlobalConcurrencyLimitLayer::new(CALLS))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)

@@ -403,14 +403,78 @@ async fn a_stream_out_of_order_is_ended_with_a_reason() {
     assert!(door.held(&recording).await.is_empty());
 }
 
+/// Errors that arise before a request reaches the service's own code.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused_with_a_reason() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let recording = door.open("k", None).await;
+    let much = vec![7; (1 << 20) + (65 << 10)];
+    let contents = vec![Content::Header(header(&recording, 0, &much)), Content::Chunk(much.clone().into())];
+    let refused = door.write(contents).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "STREAM_INVALID"));
+    assert!(refused.get_error_details().retry_info().is_none());
+
+    let metadata = proto::RecordingMetadata { unit: "u".repeat(2 << 20), ..metadata() };
+    let request = proto::OpenUploadRequest { idempotency_key: "large".into(), metadata: Some(metadata), size: Some(1) };
+    let refused = door.client.open_upload(request).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "REQUEST_INVALID"));
+
+    let channel = Channel::from_shared(format!("http://{}", door.gateway.address)).unwrap().connect().await.unwrap();
+    let mut client = tonic::client::Grpc::new(channel);
+    let mut call = async |path| {
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<proto::GetUploadRequest, proto::GetUploadResponse>::default();
+        let request = tonic::Request::new(proto::GetUploadRequest { recording_id: "x".into() });
+        client.unary(request, tonic::codegen::http::uri::PathAndQuery::from_static(path), codec).await.unwrap_err()
+    };
+    let unknown = call("/caselock.v1.IngestService/Nothing").await;
+    assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::Unimplemented, "CALL_UNSUPPORTED"));
+    // The field has the wrong type: bytes where a number should be.
+    let unread = call("/caselock.v1.IngestService/AnnounceRecordings").await;
+    assert_eq!((unread.code(), reason(&unread).as_str()), (Code::InvalidArgument, "REQUEST_INVALID"));
+}
+
+/// However many watches are opened, no more than there is memory for hold any.
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_beyond_the_budget_are_refused_with_a_time() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let id = door.open("k", None).await.recording_id;
+    let recording_ids: Vec<_> = (0..10_000u128).map(|n| format!("{}{n:08}", &id[..id.len() - 8])).collect();
+    let mut watches = Vec::new();
+    let refused = loop {
+        assert!(watches.len() < 1000, "watches without end");
+        let request = proto::WatchRecordingsRequest { recording_ids: recording_ids.clone() };
+        let mut watch = door.client.watch_recordings(request).await.unwrap().into_inner();
+        match watch.message().await {
+            Ok(_) => watches.push(watch),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(watches.len() > 10, "only {} watches", watches.len());
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "MEMORY_BUDGET"));
+    assert!(refused.get_error_details().retry_info().is_some());
+    drop(watches);
+    let again = async {
+        loop {
+            let request = proto::WatchRecordingsRequest { recording_ids: recording_ids.clone() };
+            if door.client.watch_recordings(request).await.unwrap().into_inner().message().await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(180), again).await.expect("the watches' memory is given back");
+}
+
 /// Memory for so many bytes of segments.
 fn memory(bytes: u64) -> impl FnOnce(&mut GatewayConfig) {
     move |c| {
         (c.connections, c.streams) = (8, 8);
         // 2 MiB of window a connection; of each stream and of 64 calls a message of at most 1 MiB + 64 KiB, and a frame of
-        // 128 KiB behind it.
+        // 128 KiB behind it; 32 MiB for watches.
         let message = (1 << 20) + (64 << 10) + (128 << 10);
-        c.memory_budget = bytes + 8 * (2 << 20) + (8 + 64) * message;
+        c.memory_budget = bytes + 8 * (2 << 20) + (8 + 64) * message + (32 << 20);
     }
 }
 

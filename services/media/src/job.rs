@@ -34,6 +34,7 @@ use crate::{
     config::MediaConfig,
     derive, documents,
     error::JobError,
+    metrics::MediaMetrics,
     original::{self, Original},
 };
 
@@ -49,6 +50,7 @@ pub struct Jobs {
     pub store: Arc<dyn Store>,
     pub clock: Clock,
     pub config: MediaConfig,
+    pub metrics: MediaMetrics,
 }
 
 /// A job that was read.
@@ -94,6 +96,7 @@ impl Jobs {
     }
 
     async fn dead_letter(&self, entry: &Entry, reason: &str, detail: &str) -> Result<(), JobError> {
+        self.metrics.dead_letter(reason);
         tracing::error!(reason, detail, partition = entry.partition, offset = entry.offset, "a dead letter");
         Ok(append_dead_letter(&*self.log, Topic::MediaJobs, entry, reason, detail).await?)
     }
@@ -112,6 +115,9 @@ impl Jobs {
         let lock = self.store.lock(&manifest.object_key, &job.version).await?;
         let original = original::read(&*self.store, &manifest.object_key, &job.version, &self.config.scratch()).await?;
         let found = self.compare(job, &manifest, &original);
+        self.metrics.verified_bytes.add(original.size, &[]);
+        let counter = if found.intact { &self.metrics.verified } else { &self.metrics.mismatches };
+        counter.add(1, &[]);
         let verification =
             documents::write(&*self.store, &verification_key, verification::MEDIA_TYPE, lock, found).await?;
         self.tell_verification(job, &manifest, &verification).await?;
@@ -120,7 +126,8 @@ impl Jobs {
         }
         let outcome = derive::derive(&*self.store, &self.config, &manifest, &original, lock).await?;
         if let Some(failure) = &outcome.failure {
-            self.dead_letter(entry, &failure.reason, &failure.detail).await?;
+            self.metrics.failure(failure.reason);
+            self.dead_letter(entry, failure.reason, &failure.detail).await?;
         }
         let derived = Derived {
             media_type: derived::MEDIA_TYPE.into(),
@@ -129,11 +136,14 @@ impl Jobs {
             original_blake3: manifest.blake3,
             derived_at: whole_seconds((self.clock)()),
             derivatives: outcome.objects,
-            failure: outcome.failure.map(|failure| failure.reason),
+            failure: outcome.failure.map(|failure| failure.reason.to_owned()),
             probe: outcome.probe,
             warnings: outcome.warnings,
         };
         let derived = documents::write(&*self.store, &derived_key, derived::MEDIA_TYPE, lock, derived).await?;
+        if derived.failure.is_none() {
+            self.metrics.derived.add(1, &[]);
+        }
         self.tell_derived(job, &derived).await
     }
 

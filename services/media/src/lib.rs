@@ -7,6 +7,7 @@ mod derive;
 mod documents;
 mod error;
 mod job;
+mod metrics;
 mod original;
 mod service;
 mod worker;

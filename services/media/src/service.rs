@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::{config::MediaConfig, error::JobError, job::Jobs};
+use crate::{config::MediaConfig, error::JobError, job::Jobs, metrics::MediaMetrics};
 
 const GROUP: &str = "caselock-media";
 const PAUSE: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ pub async fn start(config: MediaConfig, context: MediaContext) -> anyhow::Result
     log.check(Topic::MediaJobs).await.context("check the topic")?;
     health.expect("media-group");
     let room = Arc::new(Semaphore::new(config.jobs.max(1) as usize));
-    let jobs = Arc::new(Jobs { log, store, clock, config });
+    let jobs = Arc::new(Jobs { log, store, clock, config, metrics: MediaMetrics::new() });
     Ok(Media(tokio::spawn(Service { jobs, room, health, stop }.run())))
 }
 
@@ -136,6 +136,7 @@ impl Service {
         let span = info_span!("media-job", key = %String::from_utf8_lossy(&entry.record.key));
         trace::continue_from(&span, entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
         let work = async move {
+            let _in_hand = jobs.metrics.begin();
             let done = jobs.run_until_done(&entry).await;
             drop(permit);
             (entry.partition, entry.offset, done)

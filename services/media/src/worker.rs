@@ -22,6 +22,8 @@ use tokio::{
 const REPORT: u64 = 4 << 20;
 /// Of what it says to people, only the beginning is kept.
 const NOISE: u64 = 64 << 10;
+/// Characters of a failure's detail that are kept: it goes into the log.
+const DETAIL: usize = 1000;
 const FIRST_OUTPUT: i32 = 3;
 /// How much longer than we wait a worker may live by its own clock: it ends even where nobody is left who waits.
 const ALONE: Duration = Duration::from_secs(10);
@@ -51,7 +53,7 @@ pub struct Report {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The stable reason.
-    pub reason: String,
+    pub reason: &'static str,
     /// What was found.
     pub detail: String,
 }
@@ -63,8 +65,29 @@ struct FailureReport {
 
 #[derive(Deserialize)]
 struct FailureDetail {
-    reason: String,
+    reason: Said,
     detail: String,
+}
+
+/// The reasons a worker may give. One that a hostile file has taken over can't make up others.
+#[derive(Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Said {
+    NotMedia,
+    Unreadable,
+    Unsupported,
+    Internal,
+}
+
+impl Said {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Said::NotMedia => "NOT_MEDIA",
+            Said::Unreadable => "UNREADABLE",
+            Said::Unsupported => "UNSUPPORTED",
+            Said::Internal => "INTERNAL",
+        }
+    }
 }
 
 /// Runs the worker on an input. The outer error is this machine's, the inner one the file's.
@@ -97,7 +120,7 @@ pub async fn run(
     let Ok(ended) = ended.await else {
         child.kill().await?;
         let detail = format!("it was not done after {} s", limits.wall.as_secs());
-        return Ok(Err(Failure { reason: "WORKER_TIMEOUT".into(), detail }));
+        return Ok(Err(Failure { reason: "WORKER_TIMEOUT", detail }));
     };
     let (report, noise, status) = ended?;
     if !noise.is_empty() {
@@ -112,13 +135,12 @@ pub async fn run(
 
 fn judge(status: ExitStatus, report: &[u8]) -> Result<Report, Failure> {
     if status.success() {
-        return serde_json::from_slice(report).map_err(|e| Failure {
-            reason: "WORKER_CRASHED".into(),
-            detail: format!("its report can't be read: {e}"),
-        });
+        return serde_json::from_slice(report)
+            .map_err(|e| Failure { reason: "WORKER_CRASHED", detail: format!("its report can't be read: {e}") });
     }
     if let Ok(FailureReport { error }) = serde_json::from_slice(report) {
-        return Err(Failure { reason: error.reason, detail: error.detail });
+        let detail = error.detail.chars().take(DETAIL).collect();
+        return Err(Failure { reason: error.reason.as_str(), detail });
     }
     let reason = match status.signal() {
         Some(libc_signal::SIGSYS) => "WORKER_ATTACKED",
@@ -127,7 +149,7 @@ fn judge(status: ExitStatus, report: &[u8]) -> Result<Report, Failure> {
         Some(libc_signal::SIGALRM) => "WORKER_TIMEOUT",
         _ => "WORKER_CRASHED",
     };
-    Err(Failure { reason: reason.into(), detail: format!("it ended with {status}") })
+    Err(Failure { reason, detail: format!("it ended with {status}") })
 }
 
 /// Linux's numbers of the signals that mean something here.

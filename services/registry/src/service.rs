@@ -2,7 +2,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use caselock_domain::time::Clock;
-use caselock_front::{Budget, accept, health as grpc_health};
+use caselock_front::{Budget, Reasons, accept, health as grpc_health};
 use caselock_log::{Log, Topic};
 use caselock_proto::v1::registry_service_server::RegistryServiceServer;
 use caselock_runtime::health::Health;
@@ -90,6 +90,7 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(Some(64))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(Reasons::default())
         .add_service(RegistryServiceServer::new(ApiServer::new(api)))
         .add_service(health_service)
         .add_optional_service(grpc_health::reflection(config.reflection)?);

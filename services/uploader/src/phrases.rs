@@ -56,7 +56,7 @@ fn upload_error(error: &UploadError) -> String {
             let fields = if fields.is_empty() { String::new() } else { format!(" [{}]", fields.join(", ")) };
             text::say("refused-by-gateway", &[("reason", reason), ("what", &(phrase(reason) + &fields))])
         }
-        UploadError::Unavailable { reason, message } => {
+        UploadError::Unavailable { reason, message, .. } => {
             let known = phrase(reason);
             let what = if known == *reason { message.clone() } else { known };
             text::say("away", &[("reason", reason), ("what", &what)])

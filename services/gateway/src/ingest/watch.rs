@@ -18,7 +18,7 @@ const MOST: usize = 10_000;
 
 type Responses = mpsc::Sender<Result<proto::WatchRecordingsResponse, Status>>;
 
-/// Serves one watch.
+/// Serves one watch. One that can't be had now ends with a refusal.
 pub fn serve(
     ingest: Arc<Ingest>,
     bureau: BureauId,
@@ -34,7 +34,7 @@ pub fn serve(
     tokio::spawn(async move {
         let (drain, responses) = (watch.ingest.drain.clone(), watch.responses.clone());
         tokio::select! {
-            _ = watch.run() => {}
+            _ = watch.admitted() => {}
             () = drain.cancelled() => {}
             () = responses.closed() => {}
         }
@@ -50,6 +50,15 @@ struct Watch {
 }
 
 impl Watch {
+    /// Runs once there is memory for it.
+    async fn admitted(self) -> Option<()> {
+        let ids = if self.only.is_empty() { self.ingest.view.recordings(&self.bureau).len() } else { self.only.len() };
+        match self.ingest.admission.watch(&self.bureau, ids, QUEUE).await {
+            Ok(_memory) => self.run().await,
+            Err(refusal) => self.responses.send(Err(self.ingest.refuse(refusal))).await.ok(),
+        }
+    }
+
     /// Returns `None` when the client has gone.
     async fn run(self) -> Option<()> {
         loop {

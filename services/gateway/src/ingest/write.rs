@@ -24,6 +24,8 @@ use super::{
 };
 use caselock_front::{Granted, Refusal};
 
+use crate::config::MESSAGE;
+
 /// How long a segment that is under way may take once the gateway drains.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long answers may wait for a client that does not read them.
@@ -83,7 +85,7 @@ impl SegmentStream {
                 biased;
                 () = drain.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(self.ends) => return Ok(()),
-                next = self.requests.message() => next?,
+                next = self.requests.message() => next.map_err(|status| self.unread(status))?,
             };
             match next.map(|request| request.content) {
                 None => return Ok(()),
@@ -195,7 +197,7 @@ impl SegmentStream {
             }
             Ok(Ok(Some(_))) => Err(self.broken("the chunks of the segment that was begun")),
             Ok(Ok(None)) => Err(self.broken("the rest of the segment before the end of the stream")),
-            Ok(Err(status)) => Err(status),
+            Ok(Err(status)) => Err(self.unread(status)),
             Err(_) => Err(self.late("the segment did not come in time")),
         }
     }
@@ -217,6 +219,16 @@ impl SegmentStream {
 
     fn late(&self, what: &str) -> Status {
         self.ingest.refuse(Refusal::new(Reason::SegmentLate, format!("{what}: open another stream")))
+    }
+
+    /// What could not be read of the stream: the client sent what it may not, or it has gone.
+    fn unread(&self, status: Status) -> Status {
+        match caselock_front::reason(&status) {
+            Some(_) => {
+                self.broken(&format!("a message of at most {MESSAGE} bytes as in the proto: {}", status.message()))
+            }
+            None => status,
+        }
     }
 
     fn broken(&self, expected: &str) -> Status {

@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, time::Duration};
 
 use caselock_domain::{
     reason::{DOMAIN, Reason},
@@ -27,6 +27,8 @@ pub enum UploadError {
         reason: String,
         /// What was said.
         message: String,
+        /// How long the gateway asks to wait; zero where it says nothing.
+        after: Duration,
     },
     /// The file changed while it was read, or since its upload began.
     #[error("the file changed while it was read: run the same command again when it rests")]
@@ -73,7 +75,8 @@ impl From<Status> for UploadError {
             None => !matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied),
         };
         if passing {
-            return UploadError::Unavailable { reason, message };
+            let after = details.retry_info().and_then(|retry| retry.retry_delay).unwrap_or_default();
+            return UploadError::Unavailable { reason, message, after };
         }
         let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
         UploadError::Refused { reason, message, fields: violations.iter().map(|v| v.field.clone()).collect() }

@@ -10,6 +10,12 @@ use crate::UploadError;
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// What the gateway asks to wait, and up to half of it more: clients that it refused together do not come back together.
+pub fn spread(asked: Duration) -> Duration {
+    let asked = asked.min(LONGEST);
+    asked + asked.mul_f64(rand::rng().random::<f64>() / 2.0)
+}
+
 /// How long to go on without any success.
 pub struct Patience {
     limit: Duration,
@@ -29,14 +35,15 @@ impl Patience {
         self.attempts = 0;
     }
 
-    /// How long to wait before the next attempt; the error where there is to be none. The wait is drawn evenly from zero to
-    /// a limit that doubles (full jitter), so that clients do not come back together.
+    /// How long to wait before the next attempt; the error where there is to be none. The wait is what the gateway asks for,
+    /// and more, drawn evenly from zero to a limit that doubles (full jitter), so that clients do not come back together.
     pub fn next(&mut self, error: UploadError) -> Result<Duration, UploadError> {
-        if !error.is_retryable() || self.since.elapsed() > self.limit {
-            return Err(error);
-        }
+        let after = match error {
+            UploadError::Unavailable { after, .. } if self.since.elapsed() <= self.limit => after.min(LONGEST),
+            error => return Err(error),
+        };
         let ceiling = FIRST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
         self.attempts += 1;
-        Ok(ceiling.mul_f64(rand::rng().random::<f64>()))
+        Ok(after + ceiling.mul_f64(rand::rng().random::<f64>()))
     }
 }

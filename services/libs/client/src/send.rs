@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     Client, Footage, Progress, Throttle, UploadError,
+    retry::spread,
     upload::{Report, Upload},
 };
 
@@ -256,7 +257,7 @@ fn take_back(
     }
     match &refused.retry_after {
         Some(delay) => {
-            let delay = Duration::try_from(*delay).unwrap_or_default();
+            let delay = spread(Duration::try_from(*delay).unwrap_or_default());
             report(Progress::Waiting { reason: refused.reason.clone(), delay });
             Ok(Some(delay))
         }

@@ -229,7 +229,8 @@ impl Client {
                     Ended::Next if segments.held.len() > before => {}
                     Ended::Next => {
                         let message = "the gateway ended the stream".to_owned();
-                        return Err(UploadError::Unavailable { reason: Reason::Draining.as_str().into(), message });
+                        let reason = Reason::Draining.as_str().into();
+                        return Err(UploadError::Unavailable { reason, message, after: Duration::ZERO });
                     }
                 }
             }
@@ -364,6 +365,7 @@ impl Known {
         let malformed = || UploadError::Unavailable {
             reason: "MALFORMED".into(),
             message: "the gateway's answer can't be read".into(),
+            after: Duration::ZERO,
         };
         let shape = Shape { segment_size: recording.segment_size, size: Some(size) };
         let power = recording.segment_size.is_power_of_two() && recording.segment_size >= 1024;

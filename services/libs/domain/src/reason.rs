@@ -46,8 +46,10 @@ pub enum Reason {
     SegmentLate,
     /// The log can't be reached now.
     LogUnavailable,
-    /// A field of a request to the registry is missing or wrong.
+    /// A field of a request is missing or wrong, or the request can't be read.
     RequestInvalid,
+    /// No such call in this version, or in a form that is not spoken.
+    CallUnsupported,
     /// No such case of this bureau.
     CaseNotFound,
     /// The case was opened before, with other words.
@@ -68,7 +70,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for documents and tests.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 29] = [
         Reason::SegmentValueMismatch,
         Reason::SegmentConflict,
         Reason::SegmentOutOfRange,
@@ -89,6 +91,7 @@ impl Reason {
         Reason::SegmentLate,
         Reason::LogUnavailable,
         Reason::RequestInvalid,
+        Reason::CallUnsupported,
         Reason::CaseNotFound,
         Reason::CaseConflict,
         Reason::CaseClosed,
@@ -122,6 +125,7 @@ impl Reason {
             Reason::SegmentLate => "SEGMENT_LATE",
             Reason::LogUnavailable => "LOG_UNAVAILABLE",
             Reason::RequestInvalid => "REQUEST_INVALID",
+            Reason::CallUnsupported => "CALL_UNSUPPORTED",
             Reason::CaseNotFound => "CASE_NOT_FOUND",
             Reason::CaseConflict => "CASE_CONFLICT",
             Reason::CaseClosed => "CASE_CLOSED",

@@ -4,6 +4,7 @@
 mod budget;
 mod caller;
 mod door;
+mod reasons;
 mod refusal;
 mod tls;
 
@@ -12,5 +13,6 @@ pub mod health;
 pub use budget::{Budget, Granted};
 pub use caller::{Caller, Peer};
 pub use door::{Connection, Door, accept};
+pub use reasons::{Reasons, reason};
 pub use refusal::Refusal;
 pub use tls::TlsConfig;

@@ -99,5 +99,6 @@ fn code(reason: Reason) -> Code {
         | Reason::LockUnsettled
         | Reason::RegistryUnavailable => Code::Unavailable,
         Reason::IdentityInvalid => Code::Unauthenticated,
+        Reason::CallUnsupported => Code::Unimplemented,
     }
 }
