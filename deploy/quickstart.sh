@@ -5,6 +5,7 @@
 #        deploy/quickstart.sh stop          stop the process; everything stays
 #        deploy/quickstart.sh show          look again
 #        deploy/quickstart.sh delete        stop it and delete the demo: its footage, receipts and certificates
+# Programs that were built already are used where CASELOCK_PROGRAMS names their folder.
 # Everything it makes lies in one folder: $CASELOCK_DEMO, or caselock-demo in the state folder of this user.
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -13,7 +14,7 @@ source "$here/lib.sh"
 repository=$(cd -- "$here/.." && pwd)
 demo=$(realpath -m -- "${CASELOCK_DEMO:-${XDG_STATE_HOME:-$HOME/.local/state}/caselock-demo}")
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
-programs=${CARGO_TARGET_DIR:-$repository/target}/release
+programs=${CASELOCK_PROGRAMS:-${CARGO_TARGET_DIR:-$repository/target}/release}
 
 running() { [[ -s $demo/pid ]] && [[ $(readlink "/proc/$(<"$demo/pid")/exe" 2>/dev/null) == */caselock-standalone* ]]; }
 stop() {
@@ -42,9 +43,11 @@ esac
 folder=${1:+$(realpath -- "$1")}
 [[ -z $folder || -d $folder ]] || die "$folder is not a folder"
 
-"$here/toolchain.sh"
-say "building release programs (about ten minutes on two cores the first time)"
-(cd -- "$repository" && cargo build --locked --release -p caselock-standalone -p caselock-uploader -p caselock-media-worker)
+if [[ -z ${CASELOCK_PROGRAMS:-} ]]; then
+  "$here/toolchain.sh"
+  say "building release programs (about ten minutes on two cores the first time)"
+  (cd -- "$repository" && cargo build --locked --release -p caselock-standalone -p caselock-uploader -p caselock-media-worker)
+fi
 
 mkdir -p -- "$demo"
 touch -- "$demo/.caselock-demo"

@@ -142,7 +142,7 @@ fn row(store: &Path, folder: &Path, manifest: Manifest, known: Option<Found>) ->
     };
     Ok([
         manifest.metadata.original_name,
-        manifest.metadata.content_type,
+        kind(&manifest.metadata.content_type).to_owned(),
         manifest.size.to_string(),
         quarters(&manifest.blake3.to_hex()),
         cases,
@@ -150,6 +150,15 @@ fn row(store: &Path, folder: &Path, manifest: Manifest, known: Option<Found>) ->
         format!("{}{hold}{because}", lock.lock_until),
         files.join("\n"),
     ])
+}
+
+fn kind(content_type: &str) -> &'static str {
+    match content_type.split_once('/') {
+        Some(("video", _)) => "video",
+        Some(("audio", _)) => "audio",
+        Some(("image", _)) => "photo",
+        _ => "document",
+    }
 }
 
 /// How it stands towards its deadline.
