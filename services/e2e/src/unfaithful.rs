@@ -29,6 +29,8 @@ pub enum Lie {
     Check(&'static str),
     /// It gives back other bytes of originals.
     Bytes,
+    /// It has lost the originals.
+    Originals,
     /// It takes no upload of an original, for good; others it takes.
     Uploads,
     /// It takes no part of an original, and each time says that it may do so later; others it takes.
@@ -79,6 +81,13 @@ impl Unfaithful {
     fn may_change(&self, key: &str) -> Result<()> {
         if self.lies(Lie::Manifests) && key.ends_with("/manifest.json") {
             return Err(StoreError::new(ErrorKind::Invalid, key, "not this one"));
+        }
+        Ok(())
+    }
+
+    fn still_has(&self, key: &str) -> Result<()> {
+        if self.lies(Lie::Originals) && key.ends_with("/original") {
+            return Err(StoreError::new(ErrorKind::NotFound, key, "it has gone"));
         }
         Ok(())
     }
@@ -149,6 +158,7 @@ impl Store for Unfaithful {
     }
 
     async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.still_has(key)?;
         let chunks = self.inner.read(key, version, from).await?;
         if !self.lies(Lie::Bytes) || !key.ends_with("/original") {
             return Ok(chunks);
@@ -162,6 +172,7 @@ impl Store for Unfaithful {
     }
 
     async fn lock(&self, key: &str, version: &str) -> Result<Lock> {
+        self.still_has(key)?;
         self.inner.lock(key, version).await
     }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 on_both_stacks!(
     digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new,
     other_bytes_than_were_stored_are_an_alarm_and_never_tried_away,
+    an_original_that_has_gone_is_an_alarm,
     a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job,
 );
 
@@ -157,6 +158,16 @@ async fn other_bytes_than_were_stored_are_an_alarm_and_never_tried_away(kind: Ki
     assert_ne!(failed.actual_blake3, failed.expected_blake3);
     let facts = bench.facts(id()).await;
     assert!(facts.phase() < Some(caselock_domain::state::Phase::Verified), "{:?}", facts.phase());
+    assert!(event(&bench, "verified").await.is_none() && event(&bench, "derived").await.is_none());
+}
+
+async fn an_original_that_has_gone_is_an_alarm(kind: Kind) {
+    let (bench, _, uploaded) = stored(kind).await;
+    let store = Unfaithful::on(bench.store.clone(), Lie::Originals);
+    let failed = run_until(&bench, store.clone(), binary("caselock-media-worker"), "verification-failed").await;
+    let failed = RecordingVerificationFailed::decode(failed.payload.unwrap()).unwrap();
+    assert_eq!(&failed.expected_blake3[..], &uploaded.payload.blake3.0[..]);
+    assert_eq!(&failed.actual_blake3[..], blake3::hash(b"").as_bytes());
     assert!(event(&bench, "verified").await.is_none() && event(&bench, "derived").await.is_none());
 }
 

@@ -27,7 +27,7 @@ use caselock_proto::{
     log::v1::MediaJob,
 };
 use caselock_runtime::retry::until_done;
-use caselock_store::{Store, read_document};
+use caselock_store::{ErrorKind, Lock, Store, oldest_version, read_document};
 use prost::Message;
 
 use crate::{
@@ -112,7 +112,7 @@ impl Jobs {
             self.tell_verification(job, &manifest, verification).await?;
             return self.tell_derived(job, derived).await;
         }
-        let lock = self.store.lock(&manifest.object_key, &job.version).await?;
+        let lock = self.lock(job, &manifest).await?;
         let original = original::read(&*self.store, &manifest.object_key, &job.version, &self.config.scratch()).await?;
         let found = self.compare(job, &manifest, &original);
         self.metrics.verified_bytes.add(original.size, &[]);
@@ -154,6 +154,19 @@ impl Jobs {
         serde_json::from_slice(&bytes).map_err(|e| JobError::impossible("MANIFEST_UNREADABLE", e))
     }
 
+    /// The lock for what is made of the original: its own, or, where it has gone, that of the manifest which names it.
+    async fn lock(&self, job: &Job, manifest: &Manifest) -> Result<Lock, JobError> {
+        match self.store.lock(&manifest.object_key, &job.version).await {
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                let key = object_key::manifest(&job.bureau, job.recording, job.generation);
+                let version = oldest_version(&*self.store, &key).await?;
+                let version = version.ok_or_else(|| JobError::impossible("MANIFEST_MISSING", &key))?;
+                Ok(self.store.lock(&key, &version.id).await?)
+            }
+            lock => Ok(lock?),
+        }
+    }
+
     fn compare(&self, job: &Job, manifest: &Manifest, original: &Original) -> Verification {
         Verification {
             media_type: verification::MEDIA_TYPE.into(),
@@ -184,7 +197,7 @@ impl Jobs {
                 sm3: from_hex(&found.sm3),
             })
         } else {
-            tracing::error!(recording = %job.recording, "ALARM: the store gave back other bytes than were stored");
+            tracing::error!(recording = %job.recording, "ALARM: the store gave back other bytes than were stored, or none");
             RecordingEvent::VerificationFailed(RecordingVerificationFailed {
                 recording_id: job.recording.to_string(),
                 generation: job.generation,

@@ -3,8 +3,8 @@
 use std::{fs::File, io::Write, path::Path};
 
 use caselock_domain::digest::Blake3;
-use caselock_store::Store;
-use futures::TryStreamExt;
+use caselock_store::{ErrorKind, Store};
+use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use sm3::Sm3;
 
@@ -28,9 +28,13 @@ struct Reading {
     sm3: Sm3,
 }
 
-/// Reads a version to its end. A stream that is cut off is an error that passes, not a shorter original.
+/// Reads a version to its end. A stream that is cut off is an error that passes, not a shorter original; one that is not there
+/// has no bytes.
 pub async fn read(store: &dyn Store, key: &str, version: &str, scratch: &Path) -> Result<Original, JobError> {
-    let mut chunks = store.read(key, version, 0).await?;
+    let mut chunks = match store.read(key, version, 0).await {
+        Err(error) if error.kind == ErrorKind::NotFound => stream::empty().boxed(),
+        chunks => chunks?,
+    };
     let mut reading = Reading {
         file: tempfile::tempfile_in(scratch)?,
         size: 0,

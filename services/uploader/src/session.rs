@@ -274,7 +274,9 @@ fn is_conflict(error: &UploadError) -> bool {
     error.is(Reason::SegmentConflict) || error.is(Reason::SealDigestMismatch) || matches!(error, UploadError::Changed)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> anyhow::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, UploadError> + Send + 'static,
+) -> anyhow::Result<T> {
     Ok(tokio::task::spawn_blocking(work).await??)
 }
 

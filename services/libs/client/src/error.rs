@@ -35,7 +35,7 @@ pub enum UploadError {
     Changed,
     /// The file can't be read.
     #[error("the file can't be read: {0}")]
-    File(#[from] io::Error),
+    File(#[source] io::Error),
     /// The receipt does not verify, or vouches for something else.
     #[error("the receipt is not good: {0}")]
     Receipt(String),
@@ -54,6 +54,16 @@ impl UploadError {
     /// Whether the gateway refused for this reason.
     pub fn is(&self, wanted: Reason) -> bool {
         matches!(self, UploadError::Refused { reason, .. } if reason == wanted.as_str())
+    }
+}
+
+impl From<io::Error> for UploadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // Shorter than it was a moment ago.
+            io::ErrorKind::UnexpectedEof => UploadError::Changed,
+            _ => UploadError::File(error),
+        }
     }
 }
 

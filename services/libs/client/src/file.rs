@@ -11,6 +11,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use caselock_domain::digest::Blake3;
 
+use crate::UploadError;
+
 /// What tells whether a file is still the one that was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
@@ -92,7 +94,7 @@ impl Footage {
 
 /// The uploader's default idempotency key: device, size, BLAKE3 of the first and last MiB. No name, no path, no time: a
 /// device's file is found again wherever it was copied to, and a name used twice is no conflict.
-pub fn content_key(path: &Path, device: &str) -> io::Result<String> {
+pub fn content_key(path: &Path, device: &str) -> Result<String, UploadError> {
     const SAMPLE: u64 = 1 << 20;
     let file = File::open(path)?;
     let size = file.metadata()?.size();

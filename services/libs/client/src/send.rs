@@ -114,11 +114,7 @@ async fn read(
     index: u32,
 ) -> Result<(bytes::Bytes, SegmentDigest), UploadError> {
     let offset = u64::from(index) * u64::from(shape.segment_size);
-    let bytes = file.read(offset, shape.length_of(size, index) as usize).await;
-    let bytes = bytes.map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => UploadError::Changed,
-        _ => error.into(),
-    })?;
+    let bytes = file.read(offset, shape.length_of(size, index) as usize).await?;
     let digest = segment_digest(index, shape.segment_size, &bytes).ok_or(UploadError::Changed)?;
     Ok((bytes, digest))
 }

@@ -21,7 +21,7 @@ pub struct Verification {
     pub version: String,
     /// When.
     pub verified_at: Timestamp,
-    /// The bytes that were read.
+    /// The bytes that were read; none where the object has gone.
     pub size: u64,
     /// Of the bytes that were read.
     pub blake3: Blake3,
