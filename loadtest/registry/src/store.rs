@@ -1,6 +1,10 @@
 //! Rebuild and audit of a store with many recordings.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -65,7 +69,7 @@ pub async fn run(asked: &OfStore) -> anyhow::Result<()> {
     tell("rebuild", count, began);
     let began = Instant::now();
     let rolling = Rolling::default();
-    let summary = audit(&cases, &rolling, |line| {
+    let summary = audit(&cases, &rolling, Duration::ZERO, |line| {
         for finding in &line.findings {
             eprintln!("{finding:?}");
         }

@@ -154,6 +154,13 @@ async fn cases_from_a_file(kind: Kind) {
     assert_eq!(cases[0]["entries"], 2);
     let closed = Uploader::ask(&stack, "demo", &["case", "list", "--status", "closed"]);
     assert_eq!(closed.answer()["kept_until"], "2056-02-28T16:00:00Z");
+    // A table that is older than the reopening of a case does not close it again.
+    Uploader::ask(&stack, "demo", &["case", "reopen", "2026-2", "--reason", "申诉"]).answer();
+    fs::write(&path, "number,class,closed_on\n2026-2,30y,2026-02-28\n").unwrap();
+    let old = import();
+    assert_eq!(old.code, 3, "{}", old.stderr);
+    assert!(old.answer()["error"].as_str().unwrap().contains("CASE_REOPENED"), "{}", old.answer());
+    assert_eq!(Uploader::ask(&stack, "demo", &["case", "show", "2026-2"]).answer()["status"], "open");
 }
 
 /// On the real S3 server, with periods short enough to be seen running out.

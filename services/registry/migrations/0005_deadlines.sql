@@ -77,9 +77,12 @@ CREATE TABLE disposals (
     -- The record as it lies, or is to lie, in the store; empty where only the fact of it is known.
     document TEXT NOT NULL,
     is_done BIGINT NOT NULL,
+    -- An audit found its record without a hold.
+    is_loose BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (recording_id, generation)
 );
 CREATE INDEX disposals_begun ON disposals (recording_id) WHERE is_done = 0;
+CREATE INDEX disposals_loose ON disposals (recording_id) WHERE is_loose = 1;
 
 -- Events that are to be published, in the order of the transactions that wrote them.
 CREATE TABLE outbox (

@@ -68,6 +68,11 @@ pub async fn raise(
     );
     let new = new.bind(subject.id()).bind(flag.as_str()).bind(detail).bind(at.as_second());
     let is_new = new.execute(&mut **tx).await?.rows_affected() == 1;
+    if !is_new {
+        // The same thing, perhaps by now in other words: a gap that was filled in part.
+        let words = sqlx::query("UPDATE flags SET detail = $1 WHERE subject = $2 AND flag = $3");
+        words.bind(detail).bind(subject.id()).bind(flag.as_str()).execute(&mut **tx).await?;
+    }
     // Where the recording comes after its flag, its facet is still to be written.
     let (of, bureau) = match subject {
         Subject::Recording { id, bureau } => {

@@ -1,10 +1,11 @@
 //! The audit: what the rule says beside what the store says, for every recording and every record of a case; and what lies in
 //! the bucket that nobody knows.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use caselock_domain::{
     derived::Derived,
+    extension::Extension,
     id::{BureauId, RecordingId},
     manifest, object_key,
     retention::rule::{Keeping, Rolling, keeping},
@@ -25,6 +26,8 @@ use crate::{
 /// Subjects read from the database at once, and compared at once.
 const PAGE: i64 = 500;
 const AT_ONCE: usize = 8;
+/// Keys that nobody knows that are asked about once more at the end. Who has more has another trouble.
+const DOUBTFUL: usize = 10_000;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -72,6 +75,9 @@ pub struct Line {
     pub locked_until: Option<Timestamp>,
     /// Whether all that lies there is held.
     pub legal_hold: bool,
+    /// Whether the store was brought to what the rule says now. Until then what is held may still have an earlier date, and a
+    /// hold may still be about to go.
+    pub is_settled: bool,
     /// What is wrong; empty where all is as it must be.
     pub findings: Vec<Finding>,
 }
@@ -81,7 +87,13 @@ impl Line {
     fn of_key(key: &str, bureau: String, prefix: String, finding: Kind) -> Self {
         let findings = vec![Finding { finding, key: key.to_owned() }];
         let subject = key.to_owned();
-        Self { subject, bureau, prefix, rule: None, locked_until: None, legal_hold: false, findings }
+        Self::of_folder(subject, bureau, prefix, findings)
+    }
+
+    /// Of what no rule speaks of.
+    fn of_folder(subject: String, bureau: String, prefix: String, findings: Vec<Finding>) -> Self {
+        let (locked_until, legal_hold, is_settled) = (None, false, true);
+        Self { subject, bureau, prefix, rule: None, locked_until, legal_hold, is_settled, findings }
     }
 }
 
@@ -109,10 +121,19 @@ pub struct Summary {
     pub with_findings: u64,
     /// Objects that are locked for less than the rule says: must be 0.
     pub under_retained: u64,
+    /// Subjects that are still to be brought to what the rule says now, which changed since: many for long mean that the
+    /// registry is away.
+    pub unsettled: u64,
 }
 
-/// Compares everything, one line at a time. What can be repaired is to be looked at next by whoever keeps the locks.
-pub async fn audit(cases: &Cases, rolling: &Rolling, mut tell: impl FnMut(&Line)) -> Result<Summary, RegistryError> {
+/// Compares everything, one line at a time. What can be repaired is to be looked at next by whoever keeps the locks. What
+/// nobody knows is told only if that is still so `patience` after the walk: it may have been stored just now.
+pub async fn audit(
+    cases: &Cases,
+    rolling: &Rolling,
+    patience: Duration,
+    mut tell: impl FnMut(&Line),
+) -> Result<Summary, RegistryError> {
     let mut summary = Summary::default();
     let mut subjects = 0;
     let mut tell = |line: &Line| {
@@ -139,12 +160,13 @@ pub async fn audit(cases: &Cases, rolling: &Rolling, mut tell: impl FnMut(&Line)
     }
     disposals(cases, &mut tell).await?;
     unread(cases, &mut tell).await?;
-    unknown(cases, &mut tell).await?;
+    unknown(cases, patience, &mut tell).await?;
     Ok(Summary { subjects, ..summary })
 }
 
 fn count(summary: &mut Summary, line: &Line) {
     summary.with_findings += u64::from(!line.findings.is_empty());
+    summary.unsettled += u64::from(!line.is_settled);
     summary.under_retained +=
         line.findings.iter().filter(|finding| finding.finding == Kind::UnderRetained).count() as u64;
 }
@@ -163,6 +185,7 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
     let mut findings: Vec<_> =
         objects.iter().chain(&beside).flat_map(|object| wrong(object, &wanted, now, is_settled)).collect();
     findings.extend(content(cases, &subject, &objects).await?);
+    findings.extend(missing(&extensions(cases, &subject).await?, &beside));
     let (because, case) = words(&wanted.because);
     Ok(Some(Line {
         rule: Some(Rule {
@@ -172,6 +195,7 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
             case: case.map(str::to_owned),
             floor: subject.floor,
         }),
+        is_settled,
         legal_hold: !objects.is_empty() && objects.iter().chain(&beside).all(|object| object.lock.hold),
         subject: id,
         bureau: subject.bureau.to_string(),
@@ -181,34 +205,47 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
     }))
 }
 
+/// The extensions of a recording's deadline that must lie beside it.
+async fn extensions(cases: &Cases, subject: &Subject) -> Result<BTreeSet<String>, RegistryError> {
+    let Some(prefix) = &subject.extensions else { return Ok(BTreeSet::new()) };
+    let rows = sqlx::query("SELECT seq FROM extensions WHERE recording_id = $1 AND is_written = 1").bind(&subject.id);
+    let rows = rows.fetch_all(cases.db.pool()).await?;
+    rows.iter().map(|row| Ok(object_key::entry_below(prefix, row.try_get::<i64, _>(0)? as u64))).collect()
+}
+
+/// Those of the keys that are not there.
+fn missing(expected: &BTreeSet<String>, objects: &[Object]) -> Vec<Finding> {
+    let there: BTreeSet<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+    let missing = expected.iter().filter(|key| !there.contains(key.as_str()));
+    missing.map(|key| Finding { finding: Kind::MissingObject, key: key.clone() }).collect()
+}
+
 /// Records of disposals are held for ever: by them no generation is used twice. Tells of those that are not.
 async fn disposals(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), RegistryError> {
-    let mut after = String::new();
+    let mut after = (String::new(), -1);
     loop {
         let rows = sqlx::query(
-            "SELECT DISTINCT recording_id, bureau FROM disposals WHERE is_done = 1 AND recording_id > $1
-             ORDER BY recording_id LIMIT $2",
+            "SELECT recording_id, bureau, generation FROM disposals
+             WHERE is_done = 1 AND (recording_id, generation) > ($1, $2) ORDER BY recording_id, generation LIMIT $3",
         );
-        let rows = rows.bind(&after).bind(PAGE).fetch_all(cases.db.pool()).await?;
+        let rows = rows.bind(&after.0).bind(after.1).bind(PAGE).fetch_all(cases.db.pool()).await?;
         for row in &rows {
             let (id, bureau): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let generation: i64 = row.try_get(2)?;
             let (owner, of) = (bureau.parse::<BureauId>().map_err(malformed)?, id.parse().map_err(malformed)?);
-            let prefix = object_key::disposals(&owner, of);
-            let objects = objects::below(&*cases.store, &prefix).await?;
-            let finding = |finding, key: &str| Finding { finding, key: key.to_owned() };
-            let mut findings: Vec<_> = objects
-                .iter()
-                .filter(|object| !object.lock.hold)
-                .map(|object| finding(Kind::MissingHold, &object.key))
-                .collect();
-            if objects.is_empty() {
-                findings.push(finding(Kind::MissingObject, &prefix));
+            let key = object_key::disposal(&owner, of, generation as u32);
+            let objects = objects::below(&*cases.store, &key).await?;
+            let mut findings = missing(&BTreeSet::from([key]), &objects);
+            for object in objects.iter().filter(|object| !object.lock.hold) {
+                findings.push(Finding { finding: Kind::MissingHold, key: object.key.clone() });
+                let loose =
+                    sqlx::query("UPDATE disposals SET is_loose = 1 WHERE recording_id = $1 AND generation = $2");
+                loose.bind(&id).bind(generation).execute(cases.db.pool()).await?;
             }
             if !findings.is_empty() {
-                let (locked_until, legal_hold) = (None, false);
-                tell(&Line { subject: id.clone(), bureau, prefix, rule: None, locked_until, legal_hold, findings });
+                tell(&Line::of_folder(id.clone(), bureau, object_key::disposals(&owner, of), findings));
             }
-            after = id;
+            after = (id, generation);
         }
         if rows.len() < PAGE as usize {
             return Ok(());
@@ -269,9 +306,7 @@ async fn content(cases: &Cases, subject: &Subject, objects: &[Object]) -> Result
         Err(_) => entries(cases, subject).await?,
     };
     let finding = |finding, key: &str| Finding { finding, key: key.to_owned() };
-    let mut findings = Vec::new();
-    let missing = expected.iter().filter(|key| !there.contains(key.as_str()));
-    findings.extend(missing.map(|key| finding(Kind::MissingObject, key)));
+    let mut findings = missing(&expected, objects);
     if is_whole {
         let unknown = there.iter().filter(|key| !expected.contains(**key));
         findings.extend(unknown.map(|key| finding(Kind::UnknownObject, key)));
@@ -324,49 +359,83 @@ async fn entries(cases: &Cases, subject: &Subject) -> Result<Content, RegistryEr
     Ok((keys, is_whole, None))
 }
 
-/// Walks the whole bucket, and tells of what belongs to nothing that is known. What came during the walk may be known by its
-/// end.
-async fn unknown(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), RegistryError> {
+/// Walks the whole bucket, and tells of what belongs to nothing that is known. What came during the walk may be known a
+/// little later.
+async fn unknown(cases: &Cases, patience: Duration, mut tell: impl FnMut(&Line)) -> Result<(), RegistryError> {
     let (mut after, mut last): (Option<String>, Option<(String, bool)>) = (None, None);
+    let mut doubtful = Vec::new();
+    let stray = |key: &str| {
+        let bureau = key.split('/').nth(1).unwrap_or_default().to_owned();
+        Line::of_key(key, bureau, object_key::owner(key).unwrap_or(key).to_owned(), Kind::UnknownObject)
+    };
     loop {
         let page = cases.store.keys("v1/", after.as_deref()).await?;
         for key in page.keys.iter().filter(|key| !key.starts_with("v1/probe/")) {
-            let owner = object_key::owner(key).unwrap_or(key);
+            let owner = known_by(key);
             if last.as_ref().is_none_or(|(known, _)| known != owner) {
                 last = Some((owner.to_owned(), is_known(cases, owner).await?));
             }
             if last.as_ref().is_some_and(|(_, is_known)| !is_known) {
-                let bureau = key.split('/').nth(1).unwrap_or_default().to_owned();
-                tell(&Line::of_key(key, bureau, owner.to_owned(), Kind::UnknownObject));
+                if doubtful.len() < DOUBTFUL {
+                    doubtful.push(key.clone());
+                } else {
+                    tell(&stray(key));
+                }
             }
         }
         match page.keys.into_iter().next_back().filter(|_| page.more) {
             Some(last) => after = Some(last),
-            None => return Ok(()),
+            None => break,
         }
+    }
+    if !doubtful.is_empty() {
+        tokio::time::sleep(patience).await;
+    }
+    for key in doubtful {
+        if !is_known(cases, known_by(&key)).await? {
+            tell(&stray(&key));
+        }
+    }
+    Ok(())
+}
+
+/// What of a key says whether it is known: the generation or the case it belongs to; of extensions and disposals, of which
+/// each has a row, all of it.
+fn known_by(key: &str) -> &str {
+    match object_key::owner(key) {
+        Some(owner) if !owner.ends_with("/extensions/") && !owner.ends_with("/disposals/") => owner,
+        _ => key,
     }
 }
 
-/// Whether the prefix is that of a generation or of a case that is known.
+/// Whether there is a row of a generation or a case, by its prefix, or of an extension or a disposal, by its key.
 async fn is_known(cases: &Cases, owner: &str) -> Result<bool, RegistryError> {
     let parts: Vec<_> = owner.trim_end_matches('/').split('/').collect();
+    let number = |file: &str| file.strip_suffix(".json")?.parse::<i64>().ok();
+    let pool = cases.db.pool();
     let found = match parts[..] {
-        ["v1", bureau, "recordings", id, "disposals"] => {
-            let known = sqlx::query("SELECT 1 FROM disposals WHERE recording_id = $1 AND bureau = $2");
-            known.bind(id).bind(bureau).fetch_optional(cases.db.pool()).await?
+        ["v1", bureau, "recordings", id, "disposals", file] => {
+            let Some(generation) = number(file) else { return Ok(false) };
+            let known =
+                sqlx::query("SELECT 1 FROM disposals WHERE recording_id = $1 AND bureau = $2 AND generation = $3");
+            known.bind(id).bind(bureau).bind(generation).fetch_optional(pool).await?
         }
-        ["v1", _, "recordings", id, "extensions"] => {
-            let known = sqlx::query("SELECT 1 FROM extensions WHERE recording_id = $1");
-            known.bind(id).fetch_optional(cases.db.pool()).await?
+        ["v1", bureau, "recordings", id, "extensions", file] => {
+            let Some(seq) = number(file) else { return Ok(false) };
+            let known = sqlx::query("SELECT document FROM extensions WHERE recording_id = $1 AND seq = $2");
+            let row = known.bind(id).bind(seq).fetch_optional(pool).await?;
+            let document = row.map(|row| row.try_get::<String, _>(0)).transpose()?;
+            let extension = document.and_then(|document| serde_json::from_str::<Extension>(&document).ok());
+            return Ok(extension.is_some_and(|extension| extension.bureau.as_str() == bureau));
         }
         ["v1", bureau, "recordings", id, generation] => {
             let Ok(generation) = generation.parse::<i64>() else { return Ok(false) };
             let known = sqlx::query("SELECT 1 FROM recordings WHERE id = $1 AND bureau = $2 AND generation = $3");
-            known.bind(id).bind(bureau).bind(generation).fetch_optional(cases.db.pool()).await?
+            known.bind(id).bind(bureau).bind(generation).fetch_optional(pool).await?
         }
         ["v1", bureau, "cases", id] => {
             let known = sqlx::query("SELECT 1 FROM cases WHERE id = $1 AND bureau = $2");
-            known.bind(id).bind(bureau).fetch_optional(cases.db.pool()).await?
+            known.bind(id).bind(bureau).fetch_optional(pool).await?
         }
         _ => None,
     };

@@ -1,12 +1,15 @@
 //! What is done once, by a command: the audit, and the rebuild from the store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use caselock_domain::time::Clock;
 use caselock_store::Store;
 
 use crate::{Cases, Db, Finding, Line, RegistryConfig, Summary, audit, rebuild};
+
+/// How long what was stored just now may take until the registry knows it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads every manifest, entry, extension and disposal into the database; prints how many recordings that were.
 pub async fn run_rebuild(config: &RegistryConfig, store: Arc<dyn Store>, clock: Clock) -> anyhow::Result<()> {
@@ -26,12 +29,15 @@ pub async fn run_audit(
     json: bool,
 ) -> anyhow::Result<bool> {
     let cases = open(config, store, clock).await?;
-    let summary = audit(&cases, &config.periods()?.rolling, |line| show(line, json)).await?;
+    let summary = audit(&cases, &config.periods()?.rolling, PATIENCE, |line| show(line, json)).await?;
     if json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
-        let Summary { subjects, with_findings, under_retained } = summary;
-        println!("{subjects} compared, {with_findings} with something wrong, {under_retained} under-retained");
+        let Summary { subjects, with_findings, under_retained, unsettled } = summary;
+        println!(
+            "{subjects} compared, {with_findings} with something wrong, {under_retained} under-retained, {unsettled} still to \
+             be brought to what the rule says now"
+        );
     }
     Ok(summary.with_findings == 0)
 }

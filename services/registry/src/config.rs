@@ -98,7 +98,7 @@ pub struct Periods {
 impl RegistryConfig {
     /// Checks what the types of the values leave open. Without a database is only the standalone process, which has its own.
     pub fn check(&self) -> anyhow::Result<()> {
-        ensure!(self.pace > 0, "registry.pace: expected at least 1");
+        ensure!((1..=1_000_000).contains(&self.pace), "registry.pace: expected 1 to 1,000,000");
         ensure!(self.connections > 0, "registry.connections: expected at least 1");
         self.door()?;
         self.check_state()

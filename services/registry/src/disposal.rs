@@ -18,7 +18,9 @@ use caselock_domain::{
 };
 use caselock_log::{Log, append_fact};
 use caselock_proto::events::v1::RecordingDisposed;
-use caselock_store::{ErrorKind, Lock, NewObject, create_locked, oldest_version, read_document};
+use caselock_store::{
+    ErrorKind, Lock, NewObject, StoreError, create_locked, ensure_locked, oldest_version, read_document,
+};
 use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 use tokio_util::sync::CancellationToken;
 
@@ -174,6 +176,9 @@ impl Disposer {
             loop {
                 if let Err(error) = self.finish_all(None).await {
                     tracing::warn!(%error, "disposals can't be finished; trying again");
+                }
+                if let Err(error) = self.hold_again().await {
+                    tracing::warn!(%error, "records of disposals can't be held; trying again");
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -402,6 +407,32 @@ impl Disposer {
         let there = create_locked(&*self.cases.store, &key, &new, Bytes::from(bytes), lock, LIMIT).await?;
         let there = there.map(|there| serde_json::from_slice(&there).map_err(malformed)).transpose()?;
         Ok(there.unwrap_or(disposal))
+    }
+
+    /// Holds the records again that an audit found without a hold.
+    pub async fn hold_again(&self) -> Result<(), RegistryError> {
+        let rows = sqlx::query("SELECT recording_id, bureau, generation FROM disposals WHERE is_loose = 1 LIMIT $1");
+        for row in rows.bind(PAGE).fetch_all(self.cases.db.pool()).await? {
+            let (id, bureau): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let generation: i64 = row.try_get(2)?;
+            let (owner, of) = (bureau.parse().map_err(malformed)?, id.parse().map_err(malformed)?);
+            let key = object_key::disposal(&owner, of, generation as u32);
+            if let Err(error) = self.hold(&key).await {
+                tracing::error!(%error, "a record of a disposal can't be held; trying again");
+                continue;
+            }
+            let done = sqlx::query("UPDATE disposals SET is_loose = 0 WHERE recording_id = $1 AND generation = $2");
+            done.bind(&id).bind(generation).execute(self.cases.db.pool()).await?;
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, key: &str) -> Result<(), StoreError> {
+        let store = &*self.cases.store;
+        if let Some(version) = oldest_version(store, key).await? {
+            ensure_locked(store, key, &version.id, Lock { until: None, hold: true }).await?;
+        }
+        Ok(())
     }
 
     /// One version, and the delete markers that hide it. What is gone already is what is wanted. Generations are never used

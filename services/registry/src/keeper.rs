@@ -223,8 +223,8 @@ impl Keeper {
             }
             // All of them were answered. What an earlier try sent may still come.
             if subject.off_sent_at.is_none() {
-                let done = sqlx::query("UPDATE locks SET off_sent_at = NULL WHERE subject = $1");
-                done.bind(id).execute(self.cases.db.pool()).await?;
+                let done = sqlx::query("UPDATE locks SET off_sent_at = NULL WHERE subject = $1 AND off_sent_at = $2");
+                done.bind(id).bind(noted_at.as_second()).execute(self.cases.db.pool()).await?;
             }
             // And again: it may have changed meanwhile.
         }

@@ -262,6 +262,8 @@ pub async fn tell_change(
         because: follows.to_owned(),
         case_number: case.unwrap_or_default().to_owned(),
     };
-    let event = RegistryEvent::RetentionChanged(changed, subject.revision);
+    // Revisions begin anew with a database that is rebuilt: only with the time they tell one change from every other.
+    let change = format!("{}/{}/{now}", subject.revision, at.as_second());
+    let event = RegistryEvent::RetentionChanged(changed, change);
     tell(tx, subject.bureau.as_str(), &event, at).await
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
     case::CaseChange,
@@ -16,7 +16,7 @@ use caselock_domain::{
     time::Timestamp,
 };
 use caselock_e2e::{Bench, Death, Faults};
-use caselock_registry::{Refused, RegistryError, audit, rebuild};
+use caselock_registry::{Finding, Kind as What, Refused, RegistryError, audit, rebuild};
 use caselock_store::{ErrorKind, oldest_version, read_document};
 use common::{
     Kind, dump,
@@ -137,8 +137,17 @@ async fn only_what_has_run_out_goes_and_a_record_stays(kind: Kind) {
     assert_eq!(world.told(&world.id.to_string(), "recording.disposed").await.len(), 1);
     assert_eq!(list(&world).await, []);
     let (cases, rolling) = (world.cases(), Rolling::default());
-    let summary = audit(&cases, &rolling, |line| assert!(line.findings.is_empty(), "{line:?}")).await.unwrap();
+    let summary =
+        audit(&cases, &rolling, Duration::ZERO, |line| assert!(line.findings.is_empty(), "{line:?}")).await.unwrap();
     assert_eq!(summary.with_findings, 0);
+    // A record whose hold was lifted behind its back is found, and held again.
+    let version = oldest_version(&*world.store, &key).await.unwrap().unwrap().id;
+    world.store.set_hold(&key, &version, false).await.unwrap();
+    let mut found = Vec::new();
+    audit(&cases, &rolling, Duration::ZERO, |line| found.extend(line.findings.clone())).await.unwrap();
+    assert_eq!(found, [Finding { finding: What::MissingHold, key: key.clone() }]);
+    world.disposer().hold_again().await.unwrap();
+    is_gone(&world).await;
     // The bucket alone, and the log alone, say the same.
     let known = dump(&world.fresh.db).await;
     let rebuilt = World { fresh: kind.fresh().await, ..world };
@@ -189,7 +198,7 @@ async fn a_binding_and_a_disposal_never_both_happen(kind: Kind) {
         let cases = world.cases();
         cases.append(&demo(), &name, BY, opened()).await.unwrap();
         let bind = async {
-            tokio::time::sleep(std::time::Duration::from_micros(round * 1500)).await;
+            tokio::time::sleep(Duration::from_micros(round * 1500)).await;
             cases.append(&demo(), &name, BY, CaseChange::Bound { recordings: vec![world.id] }).await?;
             world.keeper().settle(vec![world.id.to_string()]).await
         };

@@ -256,7 +256,7 @@ async fn nothing_is_lifted_while_an_entry_is_not_known(kind: Kind) {
         let unread = line.findings.iter().filter(|finding| finding.finding == What::UnreadEntry);
         named.extend(unread.map(|finding| finding.key.clone()));
     };
-    audit(&world.cases(), &Rolling::default(), name).await.unwrap();
+    audit(&world.cases(), &Rolling::default(), Duration::ZERO, name).await.unwrap();
     assert_eq!(named, [key.as_str()]);
     // Once it is known what stands there, all goes on.
     std::fs::remove_file(world.dir.path().join(&key)).unwrap();

@@ -2,7 +2,7 @@
 
 use caselock_proto::v1::{
     AddCaseNoteRequest, AmendCaseRequest, BindRecordingsRequest, Case, CaseEntry, CaseStatus, CloseCaseRequest,
-    GetCaseRequest, ListCasesRequest, OpenCaseRequest, ReopenCaseRequest,
+    ListCasesRequest, OpenCaseRequest, ReopenCaseRequest,
 };
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::{
     STORED, args,
     fields::yes_or_no,
     import,
-    registry::{answer, case_name, client, text, time, word},
+    registry::{answer, case_name, client, text, time, whole_case, word},
     table::{Column, brief, full, print},
     usage,
 };
@@ -100,18 +100,7 @@ pub async fn run(command: args::Case) -> anyhow::Result<u8> {
 /// The case, then every entry of its record.
 async fn show(asked: args::ShowCase) -> anyhow::Result<u8> {
     let mut client = client(&asked.registry)?;
-    let mut entries = Vec::<CaseEntry>::new();
-    let case = loop {
-        let after_entry = entries.last().map_or(0, |last| last.seq);
-        let request = GetCaseRequest { case: case_name(&asked.registry, &asked.number), after_entry };
-        let page = answer(client.get_case(request).await)?;
-        let is_last = page.entries.is_empty();
-        entries.extend(page.entries);
-        let known = entries.last().map_or(0, |last| last.seq);
-        if is_last || page.case.as_ref().is_none_or(|case| known >= case.entries) {
-            break page.case;
-        }
-    };
+    let (case, entries) = whole_case(&mut client, case_name(&asked.registry, &asked.number)).await?;
     if asked.registry.json {
         let mut shown = serde_json::Map::new();
         for (column, value) in COLUMNS.iter().zip(case.map(row).unwrap_or_default()) {

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use caselock_client::UploadError;
-use caselock_domain::reason::Reason;
-use caselock_proto::v1::{
-    AmendCaseRequest, CloseCaseRequest, OpenCaseRequest, registry_service_client::RegistryServiceClient,
+use caselock_domain::{
+    reason::Reason,
+    time::{day_of, from_proto},
 };
+use caselock_proto::v1::{
+    AmendCaseRequest, CaseName, CaseStatus, CloseCaseRequest, OpenCaseRequest,
+    registry_service_client::RegistryServiceClient,
+};
+use jiff::civil::Date;
 use serde_json::Value;
 use tonic::transport::Channel;
 
@@ -16,7 +21,7 @@ use crate::{
     fields::yes_or_no,
     manifest::decode,
     phrases::shown,
-    registry::{answer, case_name, client},
+    registry::{answer, case_name, client, whole_case},
     table::{brief, print},
     usage,
 };
@@ -80,10 +85,34 @@ async fn bring(
         opened => drop(opened?),
     }
     if row.contains_key("class") {
-        let close = CloseCaseRequest { case, class: text("class"), closed_on: text("closed_on") };
+        let closed_on = text("closed_on");
+        if let Some(day) = reopened_on(client, case.clone()).await?
+            && closed_on <= day.to_string()
+        {
+            return Err(UploadError::Refused {
+                reason: "CASE_REOPENED".into(),
+                message: format!("it was reopened on {day}: give a later day, or close it by caselock case close"),
+                fields: vec!["closed_on".into()],
+            });
+        }
+        let close = CloseCaseRequest { case, class: text("class"), closed_on };
         answer(client.close_case(close).await)?;
     }
     Ok(())
+}
+
+/// The day, in Shanghai, when a case that is open was last reopened. A table from before knows nothing of it, and must not
+/// close the case again.
+async fn reopened_on(
+    client: &mut RegistryServiceClient<Channel>,
+    case: Option<CaseName>,
+) -> Result<Option<Date>, UploadError> {
+    let (case, entries) = whole_case(client, case).await?;
+    if case.is_none_or(|case| case.status() != CaseStatus::Open) {
+        return Ok(None);
+    }
+    let last = entries.iter().rev().find(|entry| entry.kind == "reopened");
+    Ok(last.and_then(|entry| from_proto(entry.at.as_ref()?)).map(day_of))
 }
 
 /// Lines with what their cells say; an empty cell says nothing.

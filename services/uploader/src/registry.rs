@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use caselock_client::{Connect, Tls, UploadError, registry};
 use caselock_domain::time::{ProtoTimestamp, from_proto};
-use caselock_proto::v1::{CaseName, registry_service_client::RegistryServiceClient};
+use caselock_proto::v1::{Case, CaseEntry, CaseName, GetCaseRequest, registry_service_client::RegistryServiceClient};
 use serde_json::Value;
 use tonic::{Response, Status, transport::Channel};
 
@@ -58,6 +58,24 @@ pub async fn pages<T>(
         token = next;
     }
     Ok(all)
+}
+
+/// A case with every entry of its record.
+pub async fn whole_case(
+    client: &mut RegistryServiceClient<Channel>,
+    case: Option<CaseName>,
+) -> Result<(Option<Case>, Vec<CaseEntry>), UploadError> {
+    let mut entries = Vec::<CaseEntry>::new();
+    loop {
+        let after_entry = entries.last().map_or(0, |last| last.seq);
+        let page = answer(client.get_case(GetCaseRequest { case: case.clone(), after_entry }).await)?;
+        let is_last = page.entries.is_empty();
+        entries.extend(page.entries);
+        let known = entries.last().map_or(0, |last| last.seq);
+        if is_last || page.case.as_ref().is_none_or(|case| known >= case.entries) {
+            return Ok((page.case, entries));
+        }
+    }
 }
 
 /// A text; null where there is none.

@@ -91,8 +91,8 @@ pub enum RegistryEvent {
     DeadlineMissed(proto::DeadlineMissed),
     /// A deadline was extended.
     DeadlineExtended(proto::DeadlineExtended),
-    /// What protects a recording has changed. With the revision of what it follows from.
-    RetentionChanged(proto::RetentionChanged, i64),
+    /// What protects a recording has changed. With what tells one change from the next.
+    RetentionChanged(proto::RetentionChanged, String),
     /// An object is protected by less than was read back before. With what tells one finding from the next.
     RetentionDrifted(proto::RetentionDrifted, String),
     /// Something should be looked at.
@@ -195,10 +195,7 @@ impl RegistryEvent {
             Self::DeadlineNear(m) => m.extensions.to_string(),
             Self::DeadlineMissed(m) => m.extensions.to_string(),
             Self::DeadlineExtended(m) => m.extensions.to_string(),
-            Self::RetentionChanged(m, revision) => {
-                let until = m.locked_until.as_ref().map_or(0, |until| until.seconds);
-                format!("{revision}/{until}/{}", m.legal_hold)
-            }
+            Self::RetentionChanged(_, change) => change.clone(),
             Self::RetentionDrifted(m, finding) => format!("{}/{finding}", m.object_key),
             Self::FlagRaised(m) => m.flag.clone(),
         };

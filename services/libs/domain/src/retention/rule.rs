@@ -154,7 +154,55 @@ mod tests {
         ]
     }
 
+    /// What happens to a case, and how many days later.
+    #[derive(Debug, Clone)]
+    struct Step {
+        days: i64,
+        case: usize,
+        status: Option<Status>,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        (0i64..400, 0usize..3, statuses()).prop_map(|(days, case, status)| Step { days, case, status })
+    }
+
     proptest! {
+        /// Cases are opened, closed, reopened and closed as another class, in any order and with any time between, and each
+        /// time the lock is set to what the rule says.
+        #[test]
+        fn through_any_life_nothing_is_shortened_and_no_hold_goes_too_soon(
+            steps in proptest::collection::vec(step(), 1..40),
+        ) {
+            let floor = at(FLOOR);
+            let (mut now, mut set) = (at("2026-02-13T00:00:00Z"), floor);
+            let mut bonds = [bond("a", None), bond("b", None), bond("c", None)];
+            for step in steps {
+                now += jiff::SignedDuration::from_hours(24 * step.days);
+                bonds[step.case].status = step.status;
+                let kept = keeping(now, floor, set, &bonds, &Rolling::default()).unwrap();
+                prop_assert!(kept.until >= set && kept.until >= floor, "{:?} after {}", kept, set);
+                let ends = bonds.iter().filter_map(|bond| match bond.status {
+                    Some(Status::Closed(Kept::Until { until })) => Some(until),
+                    _ => None,
+                });
+                let ends: Vec<_> = ends.collect();
+                // A hold is off only when every case has an end, and then the date is none before any of them.
+                prop_assert_eq!(kept.hold, ends.len() < bonds.len());
+                prop_assert!(ends.iter().all(|end| kept.until >= *end));
+                // The date names a case that is there and asks for it, or the floor.
+                match &kept.because {
+                    Because::Floor => prop_assert!(!kept.hold && ends.iter().all(|end| *end <= floor)),
+                    Because::ClosedCase(_) => prop_assert!(!kept.hold && ends.iter().any(|end| *end > floor)),
+                    Because::OpenCase(number) | Because::PermanentCase(number) => {
+                        let named = bonds.iter().find(|bond| bond.number == *number).unwrap();
+                        let has_an_end = matches!(named.status, Some(Status::Closed(Kept::Until { .. })));
+                        prop_assert!(kept.hold && !has_an_end);
+                    }
+                }
+                set = kept.until;
+            }
+        }
+
         #[test]
         fn never_less_than_the_law_asks(
             now in 1_700_000_000i64..4_000_000_000,
