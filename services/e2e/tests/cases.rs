@@ -2,16 +2,22 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeMap,
     fs,
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use caselock_e2e::{
-    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, on_both_stacks, postgres_database, wait_until,
+    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, binary, free_port, header, on_both_stacks,
+    postgres_database, wait_until,
 };
+use caselock_log::Topic;
 use caselock_store::{ErrorKind, Lock, oldest_version};
 use caselock_store_s3::connect;
 use jiff::Timestamp;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 on_both_stacks!(a_case_from_the_command_line, cases_from_a_file);
@@ -161,6 +167,91 @@ async fn cases_from_a_file(kind: Kind) {
     assert_eq!(old.code, 3, "{}", old.stderr);
     assert!(old.answer()["error"].as_str().unwrap().contains("CASE_REOPENED"), "{}", old.answer());
     assert_eq!(Uploader::ask(&stack, "demo", &["case", "show", "2026-2"]).answer()["status"], "open");
+}
+
+/// kill -9 at any moment, while a case is opened, bound, amended, closed and reopened: every command takes effect once, is told
+/// once, and in the end every lock is as the rule says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_registry_is_killed_every_command_takes_effect_once() {
+    let stack = Stack::start(Kind::Distributed, &[]).await;
+    let database = postgres_database().await;
+    let spawn = || stack.spawn("registry", free_port(), &[("registry.database", database.clone())]);
+    let mut footage = Footage::new();
+    for number in 0..20 {
+        footage = footage.random(&format!("IMG_{number:04}.jpg"), 500 + number);
+    }
+    let run = Uploader::new(&stack).upload(footage.path(), &["--set", "case_number=2026-1"]);
+    run.expect_stored(20);
+    let bound = ids(&run).remove(0);
+    let seed = std::env::var("CASELOCK_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
+    println!("CASELOCK_TEST_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let (done, kills) = (AtomicBool::new(false), AtomicU32::new(0));
+    // A command that was carried out and whose answer was lost is answered as one that is not needed any more.
+    let until_done = |arguments: &[&str], or: &str| {
+        wait_until(&format!("{arguments:?}"), || {
+            let run = Uploader::ask(&stack, OPERATOR, &[&["case"], arguments, &["--bureau", "demo"]].concat());
+            assert!(run.code != 3 || run.stderr.contains(or), "{arguments:?}: {}", run.stderr);
+            run.code == 0 || run.code == 3
+        });
+    };
+    let mut expected = vec!["opened", "bound", "amended"];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let registry = spawn();
+                std::thread::sleep(Duration::from_millis(random.random_range(100..3000)));
+                registry.kill();
+                kills.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        until_done(&["open", "2026-2", "--cause", "无证行医"], "none");
+        until_done(&["bind", "2026-2", &bound], "none");
+        until_done(&["amend", "2026-2", "--party", "某诊所"], "none");
+        until_done(&["open", "2026-1"], "none");
+        while kills.load(Ordering::SeqCst) < 12 {
+            until_done(&["close", "2026-1", "--class", "10y", "--on", "2026-03-31"], "none");
+            until_done(&["close", "2026-2", "--class", "30y", "--on", "2026-03-31"], "none");
+            until_done(&["reopen", "2026-2", "--reason", "申诉"], "CASE_NOT_CLOSED");
+            until_done(&["reopen", "2026-1", "--reason", "申诉"], "CASE_NOT_CLOSED");
+            expected.extend(["closed", "reopened"]);
+        }
+        until_done(&["close", "2026-2", "--class", "30y", "--on", "2026-03-31"], "none");
+        until_done(&["close", "2026-1", "--class", "10y", "--on", "2026-03-31"], "none");
+        expected.push("closed");
+        done.store(true, Ordering::SeqCst);
+    });
+    let registry = spawn();
+    registry.wait_ready();
+    for one in settled(&stack, &["--case-number", "2026-1"], 20) {
+        let until = if one["recording_id"] == bound { "2056-03-31T16:00:00Z" } else { "2036-03-31T16:00:00Z" };
+        assert_eq!((&one["locked_until"], &one["legal_hold"]), (&until.into(), &false.into()), "{one}");
+    }
+    let shown = Uploader::ask(&stack, "demo", &["case", "show", "2026-2"]);
+    let record = shown.answer()["record"].as_array().unwrap();
+    assert_eq!(record.iter().map(|entry| &entry["change"]["kind"]).collect::<Vec<_>>(), expected);
+    assert_eq!(registry.stop(), Some(0));
+    let audit = Command::new(binary("caselock-registry"))
+        .args(stack.flags(&["s3", "registry"]))
+        .args(["--set", &format!("registry.database={database}"), "audit"])
+        .output()
+        .unwrap();
+    assert_eq!(audit.status.code(), Some(0), "{}", String::from_utf8_lossy(&audit.stdout));
+    // Of the registry's events every id has one content, every place in the order one id, and every entry one event.
+    let (mut contents, mut places) = (BTreeMap::new(), BTreeMap::new());
+    for entry in stack.records(Topic::Events).await {
+        let [id, kind, subject, sequence] =
+            ["ce_id", "ce_type", "ce_subject", "ce_sequence"].map(|name| header(&entry.record, name));
+        if kind.starts_with("io.caselock.recording.") {
+            continue;
+        }
+        assert_eq!(places.entry((subject, sequence)).or_insert(id.clone()), &id, "{kind}");
+        let content = (kind.clone(), entry.record.payload.clone());
+        assert_eq!(contents.entry(id).or_insert(content.clone()), &content, "{kind}");
+    }
+    let of_cases = contents.values().filter(|(kind, _)| kind.starts_with("io.caselock.case."));
+    // The other case has as many entries, but nothing was bound to it, and nothing amended.
+    assert_eq!(of_cases.count(), 2 * expected.len() - 2, "{expected:?}");
 }
 
 /// On the real S3 server, with periods short enough to be seen running out.
