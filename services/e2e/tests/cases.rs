@@ -165,7 +165,7 @@ async fn cases_from_a_file(kind: Kind) {
     fs::write(&path, "number,class,closed_on\n2026-2,30y,2026-02-28\n").unwrap();
     let old = import();
     assert_eq!(old.code, 3, "{}", old.stderr);
-    assert!(old.answer()["error"].as_str().unwrap().contains("CASE_REOPENED"), "{}", old.answer());
+    assert!(old.events[0]["error"].as_str().unwrap().contains("CASE_REOPENED"), "{:?}", old.events);
     assert_eq!(Uploader::ask(&stack, "demo", &["case", "show", "2026-2"]).answer()["status"], "open");
 }
 

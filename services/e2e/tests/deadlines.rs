@@ -110,6 +110,13 @@ async fn what_is_on_a_device_is_known_before_it_comes(kind: Kind) {
     let stored = deadlines(&stack, &["--standing", "on_time"], 2);
     assert_eq!(stored[0]["recording_id"], awaited[0]["recording_id"]);
     assert!(ask(&stack, "demo", &["deadlines", "list", "--standing", "awaited"]).events.is_empty());
+    // On a docking PC likewise: one file is under way, the others wait for their turn.
+    let docked = Footage::new().random("third", 3 << 20).random("fourth", 3 << 20).random("fifth", 3 << 20);
+    let slow = ["--set", ended, "--bwlimit", "20k", "--parallel", "1", "--settle", "1", "--every", "1"];
+    let mut watch = uploader.watch(docked.path(), &stack.dir.path().join("watch.log"), &slow);
+    deadlines(&stack, &["--standing", "awaited"], 3);
+    watch.kill().unwrap();
+    watch.wait().unwrap();
     drop(registry);
     stack.stop();
 }

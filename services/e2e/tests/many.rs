@@ -19,8 +19,7 @@ fn resident(process: u32) -> u64 {
 }
 
 async fn thousands_of_small_files_take_steady_memory_and_true_progress(kind: Kind) {
-    // The whole week where it is fast; on Kafka and S3 enough of it to see.
-    let files: usize = if kind == Kind::Embedded { 5000 } else { 1500 };
+    let files: usize = 5000;
     let mut footage = Footage::new();
     for number in 0..files {
         footage = footage.random(&format!("IMG_{number:05}.jpg"), 20_000 + number as u64);

@@ -85,6 +85,23 @@ fn transport_stream_begins_at_zero_and_keeps_sound() {
     assert_eq!(run.warnings(), Vec::<String>::new());
 }
 
+/// Ten minutes are looked through in the CPU time that decoding them would use up many times over.
+#[test]
+fn a_long_recording_is_seeked_through_not_decoded() {
+    let bench = Bench::new();
+    bench.sample(
+        "short.mp4",
+        "-f lavfi -i testsrc2=s=1280x720:r=25:d=10 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 50",
+    );
+    for name in ["long.mp4", "long.ts"] {
+        let input = bench.sample(name, "-stream_loop 59 -i @short.mp4 -c copy");
+        let run = bench.run_with("video", &input, &["contact-sheet", "poster"], &["--max-cpu-seconds", "4"]);
+        let run = run.expect_success();
+        assert_eq!(run.warnings(), Vec::<String>::new());
+        assert_eq!(run.size("contact-sheet"), (1280, 720));
+    }
+}
+
 /// Without an index as well, each tile shows the last keyframe before its moment: the picture grows brighter with time.
 #[test]
 fn contact_sheet_of_a_transport_stream_shows_the_moments() {

@@ -21,7 +21,7 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 use crate::{
     Db, RegistryError, Rules, disposal, facets,
     keeper::LATE,
-    locks::{touch_bound, touch_case},
+    locks::{touch_case, touch_known},
     malformed,
     outbox::{Telling, tell},
     turns::Turns,
@@ -301,7 +301,7 @@ impl Cases {
         let known = sqlx::query("SELECT 1 FROM case_intents WHERE case_id = $1 AND seq = $2");
         let known = known.bind(&id).bind(entry.seq as i64).fetch_optional(&mut *tx).await?;
         match &entry.change {
-            CaseChange::Bound { recordings } => touch_bound(&mut tx, recordings).await?,
+            CaseChange::Bound { recordings } => touch_known(&mut tx, recordings).await?,
             CaseChange::Reopened { .. } => {
                 touch_case(&mut tx, &id, entry.bureau.as_str(), entry.number.as_str()).await?;
             }

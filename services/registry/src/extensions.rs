@@ -16,6 +16,7 @@ use sqlx::{Row, any::AnyRow};
 use crate::{
     Cases, RegistryError, deadlines,
     keeper::LATE,
+    locks::touch_known,
     malformed,
     outbox::{Telling, tell},
 };
@@ -166,6 +167,8 @@ impl Cases {
             .bind(i64::from(is_written));
         if noted.execute(&mut *tx).await?.rows_affected() == 1 && is_written {
             deadlines::settle(&mut tx, &id, telling).await?;
+            // It is kept as the recording is, from now on.
+            touch_known(&mut tx, &[extension.recording_id]).await?;
             if telling == Telling::News {
                 let extended = DeadlineExtended {
                     recording_id: id,

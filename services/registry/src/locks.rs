@@ -177,8 +177,8 @@ pub async fn touch_case(
     Ok(())
 }
 
-/// Notes that what the rule says of recordings that are about to be bound may change.
-pub async fn touch_bound(tx: &mut Transaction<'static, Any>, ids: &[RecordingId]) -> Result<(), RegistryError> {
+/// Notes, of recordings that are known, that what the rule says may change, or that something new lies beside them.
+pub async fn touch_known(tx: &mut Transaction<'static, Any>, ids: &[RecordingId]) -> Result<(), RegistryError> {
     for id in ids {
         let touched = sqlx::query("UPDATE locks SET revision = revision + 1, look_at = 0 WHERE subject = $1");
         touched.bind(id.to_string()).execute(&mut **tx).await?;

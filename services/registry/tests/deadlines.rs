@@ -10,21 +10,24 @@ use caselock_domain::{
     fact::{Completed, Fact, FactKey, Subject},
     id::RecordingId,
     object_key,
+    retention::end_of,
     time::Timestamp,
 };
 use caselock_e2e::{Death, Faults};
 use caselock_log::append_fact;
 use caselock_registry::{Awaited, Wish, rebuild};
-use caselock_store::{ErrorKind, oldest_version};
+use caselock_store::{ErrorKind, Lock, oldest_version};
 use common::{
     Kind, dump, without_told,
     world::{World, demo},
 };
+use jiff::ToSpan;
 
 on_both_databases!(
     the_regulations_vectors,
     near_and_missed_are_told_once_whatever_is_restarted,
     what_was_stored_in_time_is_never_missed,
+    an_hour_of_uploads_without_it_leaves_nothing_wrong,
     a_database_made_anew_tells_nothing_twice,
     an_extension_is_a_locked_object_and_survives_every_death,
     a_newer_calendar_reckons_anew,
@@ -117,6 +120,55 @@ async fn what_was_stored_in_time_is_never_missed(kind: Kind) {
     world.following(&world.store).catch_up().await.unwrap();
     stored(&world, behind, due).await;
     assert_eq!(world.judge().judge().await.unwrap(), 0);
+}
+
+/// The registry is away for an hour in the middle of which a deadline passes; every minute something is announced, and most of
+/// it is stored, some for a case. Then it comes back.
+async fn an_hour_of_uploads_without_it_leaves_nothing_wrong(kind: Kind) {
+    let world = World::new(kind).await;
+    let (ends, due) = (at("2026-10-09T10:00:00+08:00"), at("2026-10-12T16:00:00Z"));
+    let mut all = Vec::new();
+    for minute in 0..60i64 {
+        let now = Timestamp::from_second(due.as_second() + (minute - 30) * 60).unwrap();
+        world.dial.set(now);
+        let key = format!("minute-{minute}");
+        let id = world.announce(&key, ends).await;
+        let case = (minute % 3 == 0).then(|| "2026-7".to_owned());
+        let comes = minute % 5 != 4;
+        if comes {
+            stored(&world, id, now).await;
+            let same = world.stores_unseen(&key, |manifest| {
+                manifest.metadata.scene_ended_at = Some(ends);
+                manifest.metadata.case_number = case.clone();
+                manifest.retention.legal_hold = case.is_some();
+                manifest.retention.stored_at = now;
+                manifest.retention.locked_until = end_of(now, &6.months()).unwrap();
+            });
+            assert_eq!(same.await, id);
+        }
+        all.push((id, now, comes, case.is_some()));
+    }
+    world.following(&world.store).catch_up().await.unwrap();
+    let keeper = world.keeper();
+    while keeper.round().await.unwrap() > 0 {}
+    world.judge().judge().await.unwrap();
+    world.publish().await;
+    for (id, at, comes, is_for_case) in all {
+        let standing = find(&world, id).await.standing(world.dial.at());
+        let name = id.to_string();
+        assert_eq!(world.told(&name, "deadline.missed").await.len(), usize::from(!comes), "{at}");
+        if !comes {
+            assert_eq!(standing, Standing::Overdue, "{at}");
+            continue;
+        }
+        assert_eq!(standing, if at <= due { Standing::OnTime } else { Standing::Late }, "{at}");
+        assert!(caselock_registry::Recording::find(&world.fresh.db, &demo(), id).await.unwrap().is_some());
+        let key = object_key::manifest(&demo(), id, 0);
+        let version = oldest_version(&*world.store, &key).await.unwrap().unwrap().id;
+        let lock = world.store.lock(&key, &version).await.unwrap();
+        let expected = Lock { until: Some(end_of(at, &6.months()).unwrap()), hold: is_for_case };
+        assert_eq!(lock, expected, "{at}");
+    }
 }
 
 async fn a_database_made_anew_tells_nothing_twice(kind: Kind) {

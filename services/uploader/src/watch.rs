@@ -28,6 +28,9 @@ use crate::{
 /// How long a file that was refused rests before it is looked at again, its metadata perhaps there by then.
 const REST: Duration = Duration::from_secs(60);
 
+/// How often, with a rest in between, it is tried to announce what waits for its turn.
+const ANNOUNCED_AGAIN: u32 = 10;
+
 /// What is known of a file in the folder.
 struct Seen {
     stamp: Stamp,
@@ -172,9 +175,16 @@ impl Watch {
                 }
             }
         }
-        // Most of them wait for their turn; all are known before.
+        // Most of them wait for their turn; all are known before. Whose upload fails is taken, and announced, anew by itself.
         let session = self.session.clone();
-        tokio::spawn(async move { session.announce(&to_come).await });
+        tokio::spawn(async move {
+            for _ in 0..ANNOUNCED_AGAIN {
+                if session.announce(&to_come).await {
+                    return;
+                }
+                sleep(REST).await;
+            }
+        });
     }
 
     fn done(&mut self, path: &Path, uploaded: Stamp, outcome: &Outcome) {

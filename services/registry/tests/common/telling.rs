@@ -80,8 +80,15 @@ impl World {
         told
     }
 
-    /// As if another recording of the device had been stored: its manifest, and the event of it.
+    /// As if another recording of the device had been stored: its manifest, and the event of it; and the registry has read it.
     pub async fn stores(&self, key: &str, change: impl FnOnce(&mut Manifest)) -> RecordingId {
+        let id = self.stores_unseen(key, change).await;
+        self.following(&self.store).catch_up().await.unwrap();
+        id
+    }
+
+    /// As [`World::stores`], with no registry to read it.
+    pub async fn stores_unseen(&self, key: &str, change: impl FnOnce(&mut Manifest)) -> RecordingId {
         let own = object_key::manifest(&demo(), self.id, 0);
         let (_, bytes) = read_document(&*self.store, &own, 1 << 20).await.unwrap().unwrap();
         let mut manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
@@ -96,7 +103,6 @@ impl World {
         let message = RecordingStored { recording_id: id.to_string(), bureau: "demo".into(), ..Default::default() };
         let event = RecordingEvent::Stored(message);
         caselock_log::publish(&*self.log, &event, &demo(), id, 0, manifest.retention.stored_at).await.unwrap();
-        self.following(&self.store).catch_up().await.unwrap();
         id
     }
 
