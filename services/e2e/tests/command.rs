@@ -119,6 +119,18 @@ async fn a_watched_folder_is_taken_as_it_fills_and_another_gateway_does_as_well(
     stack.stop();
 }
 
+/// Without a terminal, people are told every ten seconds how far it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_told_in_plain_lines() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("large", 16 << 20).random("small", 10);
+    let said = Uploader::new(&stack).say(footage.path(), &["--bwlimit", "1M"]);
+    let told: Vec<_> = said.lines().filter(|line| line.ends_with(" of 16.00 MiB sent")).collect();
+    assert!(!told.is_empty(), "{said}");
+    assert!(told.iter().all(|line| line.starts_with("1 of 2 files stored, ")), "{told:?}");
+    stack.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_is_kept_off_what_is_uploaded() {
     let stack = Stack::prepare(Kind::Embedded, &[]).await;

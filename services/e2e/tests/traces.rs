@@ -95,6 +95,15 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
     let job = &of("caselock-media", "media-job")[0];
     let steps = of("caselock-archiver", "step");
     assert!(steps.iter().any(|step| (&step.trace_id, &step.span_id) == (&job.trace_id, &job.parent_span_id)));
+    // Where nobody looks at a terminal, every line of a log is an object.
+    for program in stack.programs.values() {
+        let log = program.log();
+        assert!(!log.is_empty());
+        for line in log.lines() {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            assert!(object["level"].is_string() && object["timestamp"].is_string(), "{line}");
+        }
+    }
     // What is counted is sent at the end, if not before.
     stack.stop();
     for (service, metric) in [
