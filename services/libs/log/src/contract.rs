@@ -37,9 +37,9 @@ macro_rules! contract_tests {
 const TOPIC: Topic = Topic::Footage;
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(60), future).await {
+    match tokio::time::timeout(Duration::from_secs(180), future).await {
         Ok(value) => value,
-        Err(_) => panic!("waited 60 s for: {what}"),
+        Err(_) => panic!("waited 180 s for: {what}"),
     }
 }
 
