@@ -70,6 +70,9 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
 
     let help = text(&caselock(&["upload", "--help", "--lang", "zh"]));
     assert!(help.contains("清单"), "{help}");
+    for english in ["Usage", "Options", "Arguments", "Print"] {
+        assert!(!help.contains(english), "{english} in {help}");
+    }
     stack.stop();
 }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::OnceLock};
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 use fluent_templates::{LanguageIdentifier, Loader, fluent_bundle::FluentValue, langid, static_loader};
 
 static_loader! {
@@ -53,10 +53,27 @@ fn localise_below(command: Command, path: &str) -> Command {
         Some(about) => command.about(about.clone()).long_about(about),
         None => command,
     };
+    // What clap says by itself.
+    let flag = |name: &'static str, short, action| Arg::new(name).long(name).short(short).action(action);
+    let command = command
+        .help_template("{about}\n\n用法：{usage}\n\n{all-args}")
+        .subcommand_help_heading("命令")
+        .disable_help_subcommand(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(flag("help", 'h', ArgAction::Help).help("显示帮助"));
+    let command = match path {
+        "help" => command.arg(flag("version", 'V', ArgAction::Version).help("显示版本")),
+        _ => command,
+    };
     let own = path.to_owned();
-    let command = command.mut_args(|argument: Arg| match lookup(&format!("{own}-{}", key_of(&argument))) {
-        Some(help) => argument.help(help.clone()).long_help(help),
-        None => argument,
+    let command = command.mut_args(|argument: Arg| {
+        let heading = if argument.is_positional() { "参数" } else { "选项" };
+        let argument = argument.help_heading(heading);
+        match lookup(&format!("{own}-{}", key_of(&argument))) {
+            Some(help) => argument.help(help.clone()).long_help(help),
+            None => argument,
+        }
     });
     command.mut_subcommands(|below| {
         let path = format!("{path}-{}", below.get_name());
