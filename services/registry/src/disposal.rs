@@ -25,7 +25,9 @@ use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cases, Db, Following, Keeper, Recording, RegistryError, malformed, moment, objects,
+    Cases, Db, Following, Keeper, Recording, RegistryError, malformed,
+    metrics::RegistryMetrics,
+    moment, objects,
     outbox::{Outbox, tell},
 };
 
@@ -153,6 +155,7 @@ pub struct Disposer {
     keeper: Keeper,
     outbox: Outbox,
     log: Arc<dyn Log>,
+    metrics: RegistryMetrics,
 }
 
 /// Why a recording is not removed.
@@ -167,7 +170,7 @@ pub enum Refused {
 impl Disposer {
     /// Removes what the keeper has found to have run out.
     pub fn new(cases: Cases, following: Arc<Following>, keeper: Keeper, outbox: Outbox, log: Arc<dyn Log>) -> Self {
-        Self { cases, following, keeper, outbox, log }
+        Self { cases, following, keeper, outbox, log, metrics: RegistryMetrics::new() }
     }
 
     /// Finishes what was begun, until `stop`.
@@ -392,6 +395,7 @@ impl Disposer {
         });
         tell(&mut tx, bureau.as_str(), &told, disposal.at).await?;
         tx.commit().await?;
+        self.metrics.disposed.add(1, &[]);
         tracing::info!(recording = %id, generation, "disposed of");
         self.outbox.wake();
         Ok(())

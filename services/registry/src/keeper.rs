@@ -27,6 +27,7 @@ use sqlx::Row;
 use crate::{
     Cases, Following, RegistryError, attention,
     locks::{Subject, tell_change, words},
+    metrics::RegistryMetrics,
     moment,
     objects::{self, Object},
     outbox::{Telling, tell},
@@ -57,6 +58,7 @@ pub struct Keeper {
     turns: Turns,
     pace: Arc<Mutex<Interval>>,
     wake: Arc<Notify>,
+    metrics: RegistryMetrics,
 }
 
 /// How a subject stands to the rule, now that dates and holds were set that were missing.
@@ -98,6 +100,7 @@ impl Keeper {
             turns: Turns::default(),
             pace: Arc::new(Mutex::new(pace)),
             wake: Arc::default(),
+            metrics: RegistryMetrics::new(),
         }
     }
 
@@ -127,6 +130,7 @@ impl Keeper {
         let looked = stream::iter(due).map(async |(id, revision)| {
             self.pace.lock().await.tick().await;
             let tightened = self.tighten(&id).await;
+            self.metrics.compared.add(1, &[]);
             (id, revision, tightened)
         });
         let mut too_much = Vec::new();
@@ -220,6 +224,7 @@ impl Keeper {
                     return Err(RegistryError::Unsettled);
                 }
                 self.store().set_hold(&object.key, &object.version, false).await?;
+                self.metrics.lifted.add(1, &[]);
             }
             // All of them were answered. What an earlier try sent may still come.
             if subject.off_sent_at.is_none() {
@@ -301,6 +306,7 @@ impl Keeper {
             let event = RegistryEvent::RetentionDrifted(drifted, finding);
             tell(&mut tx, subject.bureau.as_str(), &event, self.now()).await?;
             tx.commit().await?;
+            self.metrics.drifted.add(1, &[]);
         }
         Ok(())
     }
@@ -369,7 +375,10 @@ impl Keeper {
             if object.lock.until < until || (keeping.hold && !object.lock.hold) {
                 let wanted = Lock { until, hold: keeping.hold };
                 match ensure_locked(store, &object.key, &object.version, wanted).await {
-                    Ok(lock) => object.lock = lock,
+                    Ok(lock) => {
+                        object.lock = lock;
+                        self.metrics.tightened.add(1, &[]);
+                    }
                     Err(error) => failed = failed.or(Some(error)),
                 }
             }

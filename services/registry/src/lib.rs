@@ -20,6 +20,7 @@ mod find;
 mod follow;
 mod keeper;
 mod locks;
+mod metrics;
 mod objects;
 mod outbox;
 mod rebuild;

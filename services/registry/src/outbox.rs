@@ -12,7 +12,7 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Db, Following, RegistryError};
+use crate::{Db, Following, RegistryError, metrics::RegistryMetrics};
 
 /// How often it is looked whether something is to be published, and how long until what failed is tried again.
 const POLL: Duration = Duration::from_secs(1);
@@ -74,12 +74,13 @@ pub struct Outbox {
     db: Db,
     log: Arc<dyn Log>,
     wake: Arc<Notify>,
+    metrics: RegistryMetrics,
 }
 
 impl Outbox {
     /// The outbox of a database.
     pub fn new(db: Db, log: Arc<dyn Log>) -> Self {
-        Self { db, log, wake: Arc::default() }
+        Self { db, log, wake: Arc::default(), metrics: RegistryMetrics::new() }
     }
 
     /// Publishes until `stop`. It begins closed: first the events are read to the end they have at the start, since another
@@ -133,6 +134,7 @@ impl Outbox {
         for row in &rows {
             let (seq, record) = record(row)?;
             append_event(&*self.log, record).await?;
+            self.metrics.published.add(1, &[]);
             let sent = sqlx::query("DELETE FROM outbox WHERE seq = $1");
             sent.bind(seq).execute(self.db.pool()).await?;
         }
