@@ -10,7 +10,7 @@ use std::{
 };
 
 use caselock_domain::receipt::KeyRing;
-use caselock_log::{Entry, Followed, Log, Topic, embedded::EmbeddedLog};
+use caselock_log::{Entry, Followed, Log, LogError, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
 use caselock_runtime::clock::system_clock;
 use caselock_store::{Store, fs::FsStore, oldest_version};
@@ -272,7 +272,13 @@ impl Stack {
     /// The log. Of the embedded kind only once its process has stopped.
     pub async fn log(&self) -> Arc<dyn Log> {
         match self.kind {
-            Kind::Embedded => EmbeddedLog::open(&self.data().join("log.redb")).unwrap(),
+            Kind::Embedded => loop {
+                match EmbeddedLog::open(&self.data().join("log.redb")) {
+                    // Whoever read it before lets go of it a moment after.
+                    Err(LogError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    log => return log.unwrap(),
+                }
+            },
             Kind::Distributed => KafkaLog::open(&self.kafka).await.unwrap(),
         }
     }

@@ -3,19 +3,15 @@
 
 use prost::Message;
 
-use std::{
-    collections::BTreeMap,
-    net::TcpListener,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use caselock_client::{Client, Connect, Tls, Upload};
-use caselock_e2e::{Footage, Kind, PATIENCE, Stack, Uploader};
+use caselock_e2e::{Footage, Kind, Stack, Uploader, on_both_stacks, wait_until};
 use caselock_log::{Entry, Topic};
 use caselock_proto::events::v1::RecordingDerivationFailed;
 use caselock_proto::v1::RecordingMetadata;
+
+on_both_stacks!(bad_videos_cost_one_job_each_and_nothing_else);
 
 fn header(entry: &Entry, name: &str) -> String {
     entry.record.header_value(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
@@ -42,8 +38,7 @@ async fn upload_as_video(stack: &Stack, path: &Path) -> String {
     uploaded.payload.recording_id.to_string()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_videos_cost_one_job_each_and_nothing_else() {
+async fn bad_videos_cost_one_job_each_and_nothing_else(kind: Kind) {
     // Whoever is asked by a playlist would see the call.
     let loopback = TcpListener::bind("127.0.0.1:0").unwrap();
     loopback.set_nonblocking(true).unwrap();
@@ -61,7 +56,7 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
     cut.truncate(cut.len() / 2);
     let footage = Footage::new().with("lie.mp4", &lie).with("cut.mp4", &cut).with("playlist.mp4", playlist.as_bytes());
 
-    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let mut stack = Stack::start(kind, &[]).await;
     let run = Uploader::new(&stack).upload(footage.path(), &[]);
     run.expect_stored(3);
     let mut ids: BTreeMap<String, String> = run
@@ -73,23 +68,23 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
         .collect();
     // To our own command a playlist is one, whatever it is called. Another client may say that it is a video.
     ids.insert("a lie about a playlist".into(), upload_as_video(&stack, &footage.path().join("playlist.mp4")).await);
-    let give_up = Instant::now() + PATIENCE;
-    let (told, events) = loop {
-        let events = stack.records(Topic::Events).await;
-        let told: BTreeMap<_, _> = events
-            .iter()
-            .filter(|entry| is_derivation(entry))
-            .map(|entry| (header(entry, "ce_subject"), header(entry, "ce_type")))
-            .collect();
-        if told.len() == ids.len() {
-            break (told, events);
-        }
-        assert!(Instant::now() < give_up, "{told:?}");
-    };
+    let media = if kind == Kind::Embedded { "standalone" } else { "media" };
+    wait_until("the ends of the jobs", || {
+        let count = |what: &str| stack.metric(media, &format!("caselock_media_{what}"));
+        count("derivation_failures") == ids.len() as u64 && count("jobs_in_hand") == 0
+    });
+    // The service goes on.
+    let next = Uploader::new(&stack).upload(whole.path(), &[]);
+    next.expect_stored(1);
+    stack.wait_derived(&next).await;
+    let contacted = loopback.accept();
+    assert!(contacted.is_err(), "the playlist was followed: {contacted:?}");
+    stack.stop();
+
+    let mut events = stack.records(Topic::Events).await;
+    events.retain(is_derivation);
     let dead = stack.records(Topic::DeadLetters).await;
     for (name, id) in &ids {
-        let (_, kind) = told.iter().find(|(subject, _)| subject.contains(id.as_str())).unwrap();
-        assert_eq!(kind, "io.caselock.recording.derivation-failed.v1", "{name}");
         let letters: Vec<_> = dead.iter().filter(|entry| entry.record.key == id.as_bytes()).collect();
         assert_eq!(letters.len(), 1, "{name}");
         assert_eq!(header(letters[0], "cl-topic"), "caselock.media-jobs.v1");
@@ -98,16 +93,13 @@ async fn bad_videos_cost_one_job_each_and_nothing_else() {
             _ => "NOT_MEDIA",
         };
         assert_eq!(header(letters[0], "cl-reason"), reason, "{name}");
-        let event = events.iter().find(|entry| entry.record.key == id.as_bytes() && is_derivation(entry)).unwrap();
+        let [event] = &events.iter().filter(|entry| entry.record.key == id.as_bytes()).collect::<Vec<_>>()[..] else {
+            panic!("{name}: {events:?}")
+        };
+        assert_eq!(header(event, "ce_type"), "io.caselock.recording.derivation-failed.v1", "{name}");
         let event = RecordingDerivationFailed::decode(event.record.payload.clone().unwrap()).unwrap();
         assert_eq!(event.reason, reason, "{name}");
     }
-    let contacted = loopback.accept();
-    assert!(contacted.is_err(), "the playlist was followed: {contacted:?}");
-    // The service goes on.
-    let next = Uploader::new(&stack).upload(whole.path(), &[]);
-    next.expect_stored(1);
-    stack.stop();
     let store = stack.store().await;
     for id in ids.values() {
         let key = format!("v1/demo/recordings/{id}/0/original");

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use caselock_domain::{object_key, retention::rule::Rolling, time::Timestamp};
 use caselock_e2e::{Kind as On, Stack};
 use caselock_registry::{Cases, Finding, Following, Keeper, Kind as What, Line, Summary, Wish, audit, rebuild};
@@ -143,8 +142,9 @@ async fn weak_locks_and_delete_markers_on_the_s3_server() {
         let put = raw.put_object().bucket(&stack.s3.bucket).key(&key).body(bytes.into());
         let put = put.checksum_algorithm("CRC64NVME".into()).object_lock_mode("GOVERNANCE".into());
         put.object_lock_retain_until_date(in_two_days.into()).send().await.unwrap();
-        let shorter = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Governance);
-        let shorter = shorter.retain_until_date(in_a_day.into()).build();
+        let set = raw.get_object_retention().bucket(&stack.s3.bucket).key(&key).send().await.unwrap();
+        let mut shorter = set.retention.unwrap();
+        shorter.retain_until_date = Some(in_a_day.into());
         let shorten = raw.put_object_retention().bucket(&stack.s3.bucket).key(&key).retention(shorter);
         shorten.bypass_governance_retention(true).send().await.unwrap();
     }
