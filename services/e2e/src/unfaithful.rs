@@ -146,6 +146,9 @@ impl Store for Unfaithful {
     }
 
     async fn versions(&self, key: &str) -> Result<Vec<Version>> {
+        if self.still_has(key).is_err() {
+            return Ok(Vec::new());
+        }
         self.inner.versions(key).await
     }
 

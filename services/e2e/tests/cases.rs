@@ -165,11 +165,23 @@ async fn cases_from_a_file(kind: Kind) {
     assert_eq!(closed.answer()["kept_until"], "2056-02-28T16:00:00Z");
     // A table that is older than the reopening of a case does not close it again.
     Uploader::ask(&stack, "demo", &["case", "reopen", "2026-2", "--reason", "申诉"]).answer();
-    fs::write(&path, "number,class,closed_on\n2026-2,30y,2026-02-28\n").unwrap();
-    let old = import();
-    assert_eq!(old.code, 3, "{}", old.stderr);
-    assert!(old.events[0]["error"].as_str().unwrap().contains("CASE_REOPENED"), "{:?}", old.events);
-    assert_eq!(Uploader::ask(&stack, "demo", &["case", "show", "2026-2"]).answer()["status"], "open");
+    for closed_on in ["2026-02-28", "20260228", ""] {
+        fs::write(&path, format!("number,party,class,closed_on\n2026-2,丙,30y,{closed_on}\n")).unwrap();
+        let old = import();
+        assert_eq!(old.code, 3, "{}", old.stderr);
+        assert!(old.events[0]["error"].as_str().unwrap().contains("CASE_REOPENED"), "{:?}", old.events);
+    }
+    let shown = Uploader::ask(&stack, "demo", &["case", "show", "2026-2"]);
+    assert_eq!((&shown.answer()["status"], &shown.answer()["party"]), (&"open".into(), &Value::Null));
+}
+
+/// Sets it when it is dropped.
+struct Set<'a>(&'a AtomicBool);
+
+impl Drop for Set<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// kill -9 at any moment, while a case is opened, bound, amended, closed and reopened: every command takes effect once, is told
@@ -200,6 +212,8 @@ async fn whenever_the_registry_is_killed_every_command_takes_effect_once() {
     };
     let mut expected = vec!["opened", "bound", "amended"];
     std::thread::scope(|scope| {
+        // Whatever happens, the killing ends.
+        let _end = Set(&done);
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 let registry = spawn();
@@ -222,7 +236,6 @@ async fn whenever_the_registry_is_killed_every_command_takes_effect_once() {
         until_done(&["close", "2026-2", "--class", "30y", "--on", "2026-03-31"], "none");
         until_done(&["close", "2026-1", "--class", "10y", "--on", "2026-03-31"], "none");
         expected.push("closed");
-        done.store(true, Ordering::SeqCst);
     });
     let registry = spawn();
     registry.wait_ready();

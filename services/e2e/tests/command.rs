@@ -130,7 +130,7 @@ async fn progress_is_told_in_plain_lines() {
     let said = Uploader::new(&stack).say(footage.path(), &["--bwlimit", "1M"]);
     let told: Vec<_> = said.lines().filter(|line| line.ends_with(" of 16.00 MiB sent")).collect();
     assert!(!told.is_empty(), "{said}");
-    assert!(told.iter().all(|line| line.starts_with("1 of 2 files stored, ")), "{told:?}");
+    assert!(told.iter().any(|line| line.starts_with("1 of 2 files stored, ")), "{told:?}");
     stack.stop();
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use caselock_client::Uploaded;
 use caselock_domain::object_key;
-use caselock_e2e::{Bench, Footage, KEY, Kind, Lie, PATIENCE, Unfaithful, binary, id, on_both_stacks};
+use caselock_e2e::{Bench, Footage, KEY, Kind, Lie, PATIENCE, Unfaithful, binary, header, id, on_both_stacks};
 use caselock_log::{Record, Topic};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_proto::events::v1::{RecordingDerivationFailed, RecordingVerificationFailed, RecordingVerified};
@@ -24,6 +24,7 @@ on_both_stacks!(
     digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new,
     other_bytes_than_were_stored_are_an_alarm_and_never_tried_away,
     an_original_that_has_gone_is_an_alarm,
+    nothing_is_derived_from_an_original_that_goes_after_it_was_verified,
     a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job,
 );
 
@@ -54,7 +55,7 @@ async fn run<T>(
     let config = MediaConfig {
         worker,
         scratch: bench.dir.path().to_owned(),
-        worker_wall_seconds: 2,
+        worker_wall_seconds: 6,
         worker_seconds_per_mib: 0,
         ..MediaConfig::default()
     };
@@ -169,6 +170,29 @@ async fn an_original_that_has_gone_is_an_alarm(kind: Kind) {
     assert_eq!(&failed.expected_blake3[..], &uploaded.payload.blake3.0[..]);
     assert_eq!(&failed.actual_blake3[..], blake3::hash(b"").as_bytes());
     assert!(event(&bench, "verified").await.is_none() && event(&bench, "derived").await.is_none());
+}
+
+async fn nothing_is_derived_from_an_original_that_goes_after_it_was_verified(kind: Kind) {
+    let (bench, _, _) = stored(kind).await;
+    // Media dies while its worker works.
+    let verified = async {
+        while event(&bench, "verified").await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    run(&bench, bench.store.clone(), script(&bench, "exec sleep 60"), "verified", verified).await;
+    let store = Unfaithful::on(bench.store.clone(), Lie::Originals);
+    let letter = async {
+        loop {
+            if let Some((_, record)) = bench.records(Topic::DeadLetters, id()).await.pop() {
+                return record;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let letter = run(&bench, store, binary("caselock-media-worker"), "the dead letter", letter).await;
+    assert_eq!(header(&letter, "cl-reason"), "ORIGINAL_CHANGED");
+    assert!(event(&bench, "derived").await.is_none() && event(&bench, "derivation-failed").await.is_none());
 }
 
 async fn a_worker_that_hangs_dies_or_talks_nonsense_costs_one_job(kind: Kind) {

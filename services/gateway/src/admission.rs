@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use caselock_domain::{id::BureauId, reason::Reason, shape::LARGE_SEGMENT};
 use caselock_front::{Budget, Granted, Refusal};
+use futures::FutureExt;
 use tokio::time::timeout;
 
 use crate::config::WATCHES;
 
 /// Permits for segments count pages, since a semaphore's are 32 bits.
 const PAGE: u64 = 64 << 10;
-/// The permits of a watch's memory count what one answer may take, and so many ids of recordings.
+/// Permits for watches count the bytes that one answer may take.
 const ANSWER: u64 = 4 << 10;
+/// Ids of recordings that take as much.
 const IDS: usize = 64;
-/// Answers about one recording that its changes make.
-const ANSWERS_EACH: usize = 8;
 /// How long a caller may wait for memory before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -24,6 +24,8 @@ pub struct Admission {
     /// Each stream has a message in hand, however small or slow, before its segment is admitted.
     streams: Budget,
     watches: Budget,
+    /// Of watches of everything: the ids they go through.
+    snapshots: Budget,
 }
 
 impl Admission {
@@ -32,11 +34,13 @@ impl Admission {
     pub fn new(bytes: u64, streams: u32, share_percent: u8) -> Self {
         let segment = (u64::from(LARGE_SEGMENT) / PAGE) as u32;
         let pages = u32::try_from(bytes / PAGE).unwrap_or(u32::MAX).max(segment);
-        let answers = (WATCHES / ANSWER) as u32;
+        // A quarter of the watches' memory is for snapshots.
+        let snapshots = (WATCHES / ANSWER / 4) as u32;
         Self {
             segments: Budget::new(pages, segment, share_percent),
             streams: Budget::new(streams, 1, share_percent),
-            watches: Budget::new(answers, answers / 2, share_percent),
+            watches: Budget::new(3 * snapshots, 1, share_percent),
+            snapshots: Budget::new(snapshots, 1, share_percent),
         }
     }
 
@@ -57,14 +61,18 @@ impl Admission {
         })
     }
 
-    /// Waits, not for long, for the memory of a watch: of so many ids, and of the answers that wait for a client who does not
-    /// read them, `queue` at most. What is beyond half of the memory of all watches counts as half.
-    pub async fn watch(&self, bureau: &BureauId, ids: usize, queue: usize) -> Result<Granted, Refusal> {
-        let answers = ids.saturating_mul(ANSWERS_EACH).min(queue) + ids.div_ceil(IDS);
-        let permits = answers.min((WATCHES / ANSWER / 2) as usize) as u32;
-        let granted = timeout(PATIENCE, self.watches.take(bureau, permits)).await;
-        granted.map_err(|_| {
+    /// Memory of a watch, if there is any now: for so many answers that its client does not read, and for the ids it names.
+    pub fn watch(&self, bureau: &BureauId, answers: usize, ids: usize) -> Result<Granted, Refusal> {
+        let permits = answers + ids.div_ceil(IDS);
+        let granted = self.watches.take(bureau, permits as u32).now_or_never();
+        granted.ok_or_else(|| {
             Refusal::new(Reason::MemoryBudget, "the gateway has as many watches as it may: open one again later")
         })
+    }
+
+    /// Waits for the memory of so many ids, or of as many as a bureau may have at once.
+    pub async fn snapshot(&self, bureau: &BureauId, ids: usize) -> Granted {
+        let permits = u32::try_from(ids.div_ceil(IDS)).unwrap_or(u32::MAX);
+        self.snapshots.take(bureau, permits.min(self.snapshots.share())).await
     }
 }

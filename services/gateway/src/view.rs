@@ -156,6 +156,12 @@ impl View {
         own.map(|(id, _)| *id).collect()
     }
 
+    /// How many those are.
+    pub fn count(&self, bureau: &BureauId) -> usize {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.recordings.values().filter(|f| f.phase().is_some() && f.bureau() == Some(bureau)).count()
+    }
+
     /// What a bureau has open, and the backlog of all.
     pub fn usage(&self, bureau: &BureauId) -> (Usage, u64) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

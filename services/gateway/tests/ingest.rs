@@ -430,7 +430,7 @@ async fn what_cannot_be_read_is_refused_with_a_reason() {
     };
     let unknown = call("/caselock.v1.IngestService/Nothing").await;
     assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::Unimplemented, "CALL_UNSUPPORTED"));
-    // The field has the wrong type: bytes where a number should be.
+    // The field has the wrong type: text where a message should be.
     let unread = call("/caselock.v1.IngestService/AnnounceRecordings").await;
     assert_eq!((unread.code(), reason(&unread).as_str()), (Code::InvalidArgument, "REQUEST_INVALID"));
 }
@@ -452,7 +452,7 @@ async fn watches_beyond_the_budget_are_refused_with_a_time() {
             Err(refused) => break refused,
         }
     };
-    assert!(watches.len() > 10, "only {} watches", watches.len());
+    assert!(watches.len() > 5, "only {} watches", watches.len());
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "MEMORY_BUDGET"));
     assert!(refused.get_error_details().retry_info().is_some());
     drop(watches);

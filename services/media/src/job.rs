@@ -96,9 +96,10 @@ impl Jobs {
     }
 
     async fn dead_letter(&self, entry: &Entry, reason: &str, detail: &str) -> Result<(), JobError> {
-        self.metrics.dead_letter(reason);
         tracing::error!(reason, detail, partition = entry.partition, offset = entry.offset, "a dead letter");
-        Ok(append_dead_letter(&*self.log, Topic::MediaJobs, entry, reason, detail).await?)
+        append_dead_letter(&*self.log, Topic::MediaJobs, entry, reason, detail).await?;
+        self.metrics.dead_letter(reason);
+        Ok(())
     }
 
     async fn work(&self, job: &Job, entry: &Entry) -> Result<(), JobError> {
@@ -115,19 +116,25 @@ impl Jobs {
         let lock = self.lock(job, &manifest).await?;
         let original = original::read(&*self.store, &manifest.object_key, &job.version, &self.config.scratch()).await?;
         let found = self.compare(job, &manifest, &original);
-        self.metrics.verified_bytes.add(original.size, &[]);
-        let counter = if found.intact { &self.metrics.verified } else { &self.metrics.mismatches };
-        counter.add(1, &[]);
+        let is_intact = found.intact;
         let verification =
             documents::write(&*self.store, &verification_key, verification::MEDIA_TYPE, lock, found).await?;
         self.tell_verification(job, &manifest, &verification).await?;
+        self.metrics.verified_bytes.add(original.size, &[]);
+        let counter = if is_intact { &self.metrics.verified } else { &self.metrics.mismatches };
+        counter.add(1, &[]);
+        if !is_intact && verification.intact {
+            // It was intact when it was read before; nothing may be derived from what came now.
+            tracing::error!(recording = %job.recording, "ALARM: the store gave back other bytes than were stored, or none");
+            return Err(JobError::impossible("ORIGINAL_CHANGED", &manifest.object_key));
+        }
         if !verification.intact {
             return Ok(());
         }
         let outcome = derive::derive(&*self.store, &self.config, &manifest, &original, lock).await?;
         if let Some(failure) = &outcome.failure {
-            self.metrics.failure(failure.reason);
             self.dead_letter(entry, failure.reason, &failure.detail).await?;
+            self.metrics.failure(failure.reason);
         }
         let derived = Derived {
             media_type: derived::MEDIA_TYPE.into(),
@@ -158,6 +165,7 @@ impl Jobs {
     async fn lock(&self, job: &Job, manifest: &Manifest) -> Result<Lock, JobError> {
         match self.store.lock(&manifest.object_key, &job.version).await {
             Err(error) if error.kind == ErrorKind::NotFound => {
+                original::ensure_gone(&*self.store, &manifest.object_key, &job.version).await?;
                 let key = object_key::manifest(&job.bureau, job.recording, job.generation);
                 let version = oldest_version(&*self.store, &key).await?;
                 let version = version.ok_or_else(|| JobError::impossible("MANIFEST_MISSING", &key))?;

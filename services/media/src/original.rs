@@ -3,7 +3,7 @@
 use std::{fs::File, io::Write, path::Path};
 
 use caselock_domain::digest::Blake3;
-use caselock_store::{ErrorKind, Store};
+use caselock_store::{ErrorKind, Store, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use sm3::Sm3;
@@ -28,11 +28,23 @@ struct Reading {
     sm3: Sm3,
 }
 
+/// That a version is really not there any more, by the list of versions; an error that passes where it is. One answer of a
+/// store that recovers is not enough for an alarm that is kept.
+pub async fn ensure_gone(store: &dyn Store, key: &str, version: &str) -> Result<(), JobError> {
+    match store.versions(key).await?.iter().any(|there| there.id == version) {
+        true => Err(StoreError::new(ErrorKind::Unavailable, key, "it is listed, and was not found").into()),
+        false => Ok(()),
+    }
+}
+
 /// Reads a version to its end. A stream that is cut off is an error that passes, not a shorter original; one that is not there
 /// has no bytes.
 pub async fn read(store: &dyn Store, key: &str, version: &str, scratch: &Path) -> Result<Original, JobError> {
     let mut chunks = match store.read(key, version, 0).await {
-        Err(error) if error.kind == ErrorKind::NotFound => stream::empty().boxed(),
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            ensure_gone(store, key, version).await?;
+            stream::empty().boxed()
+        }
         chunks => chunks?,
     };
     let mut reading = Reading {

@@ -11,7 +11,7 @@ use caselock_domain::{
     retention::rule::{Keeping, Rolling, keeping},
     time::Timestamp,
 };
-use caselock_store::{Store, read_document};
+use caselock_store::{Store, oldest_version, read_document};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use sqlx::Row;
@@ -127,7 +127,8 @@ pub struct Summary {
 }
 
 /// Compares everything, one line at a time. What can be repaired is to be looked at next by whoever keeps the locks. What
-/// nobody knows is told only if that is still so `patience` after the walk: it may have been stored just now.
+/// nobody knows is told only if that is still so `patience` after the walk: it may have been stored just now. (Of more than
+/// 10,000 such keys the rest is told at once.)
 pub async fn audit(
     cases: &Cases,
     rolling: &Rolling,
@@ -185,7 +186,7 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
     let mut findings: Vec<_> =
         objects.iter().chain(&beside).flat_map(|object| wrong(object, &wanted, now, is_settled)).collect();
     findings.extend(content(cases, &subject, &objects).await?);
-    findings.extend(missing(&extensions(cases, &subject).await?, &beside));
+    findings.extend(missing(&*cases.store, &extensions(cases, &subject).await?, &beside).await?);
     let (because, case) = words(&wanted.because);
     Ok(Some(Line {
         rule: Some(Rule {
@@ -213,11 +214,20 @@ async fn extensions(cases: &Cases, subject: &Subject) -> Result<BTreeSet<String>
     rows.iter().map(|row| Ok(object_key::entry_below(prefix, row.try_get::<i64, _>(0)? as u64))).collect()
 }
 
-/// Those of the keys that are not there.
-fn missing(expected: &BTreeSet<String>, objects: &[Object]) -> Vec<Finding> {
+/// Those of the keys that are not there, nor came since the objects were listed.
+async fn missing(
+    store: &dyn Store,
+    expected: &BTreeSet<String>,
+    objects: &[Object],
+) -> Result<Vec<Finding>, RegistryError> {
     let there: BTreeSet<&str> = objects.iter().map(|object| object.key.as_str()).collect();
-    let missing = expected.iter().filter(|key| !there.contains(key.as_str()));
-    missing.map(|key| Finding { finding: Kind::MissingObject, key: key.clone() }).collect()
+    let mut findings = Vec::new();
+    for key in expected.iter().filter(|key| !there.contains(key.as_str())) {
+        if oldest_version(store, key).await?.is_none() {
+            findings.push(Finding { finding: Kind::MissingObject, key: key.clone() });
+        }
+    }
+    Ok(findings)
 }
 
 /// Records of disposals are held for ever: by them no generation is used twice. Tells of those that are not.
@@ -235,7 +245,7 @@ async fn disposals(cases: &Cases, mut tell: impl FnMut(&Line)) -> Result<(), Reg
             let (owner, of) = (bureau.parse::<BureauId>().map_err(malformed)?, id.parse().map_err(malformed)?);
             let key = object_key::disposal(&owner, of, generation as u32);
             let objects = objects::below(&*cases.store, &key).await?;
-            let mut findings = missing(&BTreeSet::from([key]), &objects);
+            let mut findings = missing(&*cases.store, &BTreeSet::from([key]), &objects).await?;
             for object in objects.iter().filter(|object| !object.lock.hold) {
                 findings.push(Finding { finding: Kind::MissingHold, key: object.key.clone() });
                 let loose =
@@ -306,7 +316,7 @@ async fn content(cases: &Cases, subject: &Subject, objects: &[Object]) -> Result
         Err(_) => entries(cases, subject).await?,
     };
     let finding = |finding, key: &str| Finding { finding, key: key.to_owned() };
-    let mut findings = missing(&expected, objects);
+    let mut findings = missing(&*cases.store, &expected, objects).await?;
     if is_whole {
         let unknown = there.iter().filter(|key| !expected.contains(**key));
         findings.extend(unknown.map(|key| finding(Kind::UnknownObject, key)));

@@ -18,9 +18,7 @@ use caselock_domain::{
 };
 use caselock_log::{Log, append_fact};
 use caselock_proto::events::v1::RecordingDisposed;
-use caselock_store::{
-    ErrorKind, Lock, NewObject, StoreError, create_locked, ensure_locked, oldest_version, read_document,
-};
+use caselock_store::{ErrorKind, Lock, NewObject, create_locked, ensure_locked, oldest_version, read_document};
 use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 use tokio_util::sync::CancellationToken;
 
@@ -386,6 +384,13 @@ impl Disposer {
         let done = sqlx::query("UPDATE disposals SET is_done = 1 WHERE recording_id = $1 AND generation = $2");
         done.bind(id.to_string()).bind(i64::from(generation)).execute(&mut *tx).await?;
         forget(&mut tx, &id.to_string(), generation).await?;
+        // Footage that was stored again meanwhile keeps what was not removed.
+        for removed in &disposal.objects {
+            if let Some(seq) = object_key::extension_seq(&removed.object_key) {
+                let gone = sqlx::query("DELETE FROM extensions WHERE recording_id = $1 AND seq = $2");
+                gone.bind(id.to_string()).bind(seq as i64).execute(&mut *tx).await?;
+            }
+        }
         let told = RegistryEvent::Disposed(RecordingDisposed {
             recording_id: id.to_string(),
             generation,
@@ -431,10 +436,11 @@ impl Disposer {
         Ok(())
     }
 
-    async fn hold(&self, key: &str) -> Result<(), StoreError> {
+    async fn hold(&self, key: &str) -> Result<(), RegistryError> {
         let store = &*self.cases.store;
         if let Some(version) = oldest_version(store, key).await? {
-            ensure_locked(store, key, &version.id, Lock { until: None, hold: true }).await?;
+            let until = end_of((self.cases.clock)(), &self.cases.locked_for)?;
+            ensure_locked(store, key, &version.id, Lock { until: Some(until), hold: true }).await?;
         }
         Ok(())
     }

@@ -70,6 +70,17 @@ async fn bring(
     let text = |name: &str| row.get(name).cloned().unwrap_or_default();
     let case = case_name(&asked.registry, &text("number"));
     let full_recording_required = row.get("full_recording_required").map(|text| text == "yes");
+    let closed_on = text("closed_on");
+    if row.contains_key("class")
+        && let Some(day) = reopened_on(client, case.clone()).await?
+        && !closed_on.parse::<Date>().is_ok_and(|closed_on| closed_on > day)
+    {
+        return Err(UploadError::Refused {
+            reason: "CASE_REOPENED".into(),
+            message: format!("it was reopened on {day}: give a later day, or close it by caselock case close"),
+            fields: vec!["closed_on".into()],
+        });
+    }
     let open = OpenCaseRequest {
         case: case.clone(),
         party: text("party"),
@@ -85,29 +96,22 @@ async fn bring(
         opened => drop(opened?),
     }
     if row.contains_key("class") {
-        let closed_on = text("closed_on");
-        if let Some(day) = reopened_on(client, case.clone()).await?
-            && closed_on <= day.to_string()
-        {
-            return Err(UploadError::Refused {
-                reason: "CASE_REOPENED".into(),
-                message: format!("it was reopened on {day}: give a later day, or close it by caselock case close"),
-                fields: vec!["closed_on".into()],
-            });
-        }
         let close = CloseCaseRequest { case, class: text("class"), closed_on };
         answer(client.close_case(close).await)?;
     }
     Ok(())
 }
 
-/// The day, in Shanghai, when a case that is open was last reopened. A table from before knows nothing of it, and must not
-/// close the case again.
+/// The day, in Shanghai, when a case that is open was last reopened. A table from before knows nothing of it, and must change
+/// nothing.
 async fn reopened_on(
     client: &mut RegistryServiceClient<Channel>,
     case: Option<CaseName>,
 ) -> Result<Option<Date>, UploadError> {
-    let (case, entries) = whole_case(client, case).await?;
+    let (case, entries) = match whole_case(client, case).await {
+        Err(error) if error.is(Reason::CaseNotFound) => return Ok(None),
+        whole => whole?,
+    };
     if case.is_none_or(|case| case.status() != CaseStatus::Open) {
         return Ok(None);
     }

@@ -159,16 +159,16 @@ impl Session {
 
     /// Says what is to come, so that what never comes is noticed; some files at once, beside the uploads, for thousands take
     /// minutes to be looked into. What the journal has is there already. No upload depends on it: where it can't be done that is
-    /// said, and the upload's own errors tell the rest. Whether all was announced.
+    /// said, and the upload's own errors tell the rest. Whether trying again may help.
     pub async fn announce(&self, files: &[Planned]) -> bool {
         for some in files.chunks(ANNOUNCED_AT_ONCE) {
             if let Err(error) = self.announce_some(some).await {
                 self.show.line(&say("not-announced", &[("error", &shown(&error))]));
                 tracing::warn!("what is to come could not be announced: {error:#}");
-                return false;
+                return error.downcast_ref::<UploadError>().is_some_and(UploadError::is_retryable);
             }
         }
-        true
+        false
     }
 
     async fn announce_some(&self, files: &[Planned]) -> anyhow::Result<()> {

@@ -179,7 +179,7 @@ impl Watch {
         let session = self.session.clone();
         tokio::spawn(async move {
             for _ in 0..ANNOUNCED_AGAIN {
-                if session.announce(&to_come).await {
+                if !session.announce(&to_come).await {
                     return;
                 }
                 sleep(REST).await;

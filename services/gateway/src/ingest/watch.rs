@@ -1,24 +1,30 @@
 //! `WatchRecordings`: a snapshot, then changes.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use caselock_domain::{id::BureauId, id::RecordingId, reason::Reason, time};
 use caselock_proto::v1::{self as proto, watch_recordings_response::Content};
 use futures::{StreamExt, stream::BoxStream};
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{Ingest, answer, recording_id};
 use caselock_front::Refusal;
 
-const QUEUE: usize = 64;
+/// Answers that may wait for a client that does not read them.
+const QUEUE: usize = 16;
+/// How long they may.
+const UNREAD: Duration = Duration::from_secs(60);
 /// The most recordings one watch may name.
 const MOST: usize = 10_000;
 
 type Responses = mpsc::Sender<Result<proto::WatchRecordingsResponse, Status>>;
 
-/// Serves one watch. One that can't be had now ends with a refusal.
+/// Serves one watch. It ends where its client reads nothing for a minute.
 pub fn serve(
     ingest: Arc<Ingest>,
     bureau: BureauId,
@@ -27,6 +33,7 @@ pub fn serve(
     if ids.len() > MOST {
         return Err(Refusal::field(Reason::StreamInvalid, "recording_ids", "at most 10,000 ids"));
     }
+    let memory = ingest.admission.watch(&bureau, QUEUE, ids.len())?;
     let only = ids.iter().map(|id| recording_id(id)).collect::<Result<HashSet<_>, _>>()?;
     let (responses, receiver) = mpsc::channel(QUEUE);
     let watch = Watch { ingest, bureau, only, responses };
@@ -34,10 +41,11 @@ pub fn serve(
     tokio::spawn(async move {
         let (drain, responses) = (watch.ingest.drain.clone(), watch.responses.clone());
         tokio::select! {
-            _ = watch.admitted() => {}
+            _ = watch.run() => {}
             () = drain.cancelled() => {}
             () = responses.closed() => {}
         }
+        drop(memory);
     });
     Ok(ReceiverStream::new(receiver).boxed())
 }
@@ -50,28 +58,12 @@ struct Watch {
 }
 
 impl Watch {
-    /// Runs once there is memory for it.
-    async fn admitted(self) -> Option<()> {
-        let ids = if self.only.is_empty() { self.ingest.view.recordings(&self.bureau).len() } else { self.only.len() };
-        match self.ingest.admission.watch(&self.bureau, ids, QUEUE).await {
-            Ok(_memory) => self.run().await,
-            Err(refusal) => self.responses.send(Err(self.ingest.refuse(refusal))).await.ok(),
-        }
-    }
-
     /// Returns `None` when the client has gone.
     async fn run(self) -> Option<()> {
         loop {
             // Changes first, then the snapshot: nothing falls between them.
             let mut changes = self.ingest.view.changes();
-            let snapshot = if self.only.is_empty() {
-                self.ingest.view.recordings(&self.bureau)
-            } else {
-                self.only.iter().copied().collect()
-            };
-            for id in snapshot {
-                self.tell(id).await?;
-            }
+            self.snapshot().await?;
             self.send(Content::SnapshotEnd(proto::SnapshotEnd {})).await?;
             loop {
                 match changes.recv().await {
@@ -82,6 +74,21 @@ impl Watch {
                 }
             }
         }
+    }
+
+    async fn snapshot(&self) -> Option<()> {
+        if !self.only.is_empty() {
+            for id in &self.only {
+                self.tell(*id).await?;
+            }
+            return Some(());
+        }
+        let count = self.ingest.view.count(&self.bureau);
+        let _memory = self.ingest.admission.snapshot(&self.bureau, count).await;
+        for id in self.ingest.view.recordings(&self.bureau) {
+            self.tell(id).await?;
+        }
+        Some(())
     }
 
     async fn tell(&self, id: RecordingId) -> Option<()> {
@@ -97,6 +104,6 @@ impl Watch {
 
     async fn send(&self, content: Content) -> Option<()> {
         let response = proto::WatchRecordingsResponse { content: Some(content) };
-        self.responses.send(Ok(response)).await.ok()
+        timeout(UNREAD, self.responses.send(Ok(response))).await.ok()?.ok()
     }
 }

@@ -62,6 +62,12 @@ pub fn extension(bureau: &BureauId, recording: RecordingId, seq: u64) -> String 
     entry_below(&extensions(bureau, recording), seq)
 }
 
+/// The place of an extension among those of its recording, by its key; `None` where that is of another form.
+pub fn extension_seq(key: &str) -> Option<u64> {
+    let (folder, file) = key.strip_suffix(".json")?.rsplit_once('/')?;
+    folder.ends_with("/extensions").then(|| file.parse().ok()).flatten()
+}
+
 /// The record of the disposal of a generation. It stays, so that no generation is ever used twice.
 pub fn disposal(bureau: &BureauId, recording: RecordingId, generation: u32) -> String {
     entry_below(&disposals(bureau, recording), generation.into())

@@ -29,7 +29,12 @@ impl Budget {
         Self { whole: Arc::new(Semaphore::new(whole as usize)), share, bureaus: Mutex::default() }
     }
 
-    /// Waits for permits of the bureau's share.
+    /// The permits one bureau may have.
+    pub fn share(&self) -> u32 {
+        self.share as u32
+    }
+
+    /// Waits for permits of the bureau's share, which must not be more than that.
     pub async fn take(&self, bureau: &BureauId, permits: u32) -> Granted {
         // Semaphores are never closed: an error can't be.
         let share = self.share_of(bureau).acquire_many_owned(permits).await.ok();

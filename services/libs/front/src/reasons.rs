@@ -66,9 +66,6 @@ where
         // gRPC's own services, health and reflection, have their own errors.
         let is_ours = request.uri().path().starts_with("/caselock.");
         let answered = self.inner.call(request);
-        if !is_ours {
-            return Box::pin(answered);
-        }
         let late = self.reasons.late;
         Box::pin(async move {
             let answer = match late {
@@ -81,6 +78,9 @@ where
                     }
                 },
             };
+            if !is_ours {
+                return Ok(answer);
+            }
             let bare = Status::from_header_map(answer.headers()).filter(|status| status.details().is_empty());
             Ok(match bare.and_then(|status| reason(&status)) {
                 Some(refusal) => Status::from(refusal).into_http(),
@@ -131,10 +131,13 @@ mod tests {
     #[tokio::test]
     async fn a_call_without_an_answer_is_answered_with_a_reason() {
         let mut silent = Reasons::within(Duration::from_millis(1), Reason::LogUnavailable).layer(Silent);
-        let request = Request::builder().uri("/caselock.v1.IngestService/GetUpload").body(Body::empty()).unwrap();
-        let answer = silent.call(request).await.unwrap();
-        let status = Status::from_header_map(answer.headers()).unwrap();
-        assert_eq!(status.get_error_details().error_info().unwrap().reason, "LOG_UNAVAILABLE");
-        assert!(status.get_error_details().retry_info().is_some());
+        // Of whatever service: each holds its place among the calls.
+        for path in ["/caselock.v1.IngestService/GetUpload", "/grpc.health.v1.Health/Check"] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let answer = silent.call(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.get_error_details().error_info().unwrap().reason, "LOG_UNAVAILABLE");
+            assert!(status.get_error_details().retry_info().is_some());
+        }
     }
 }
