@@ -26,6 +26,7 @@ stop() {
   say "stopped"
 }
 show() {
+  [[ -x $programs/caselock-standalone ]] || die "nothing is built in $programs: run deploy/quickstart.sh"
   [[ -d $demo/data/store/v1 ]] || die "there is no demo in $demo: run deploy/quickstart.sh"
   "$programs/caselock-standalone" show --data "$demo/data" "$@"
 }
@@ -39,6 +40,9 @@ case ${1:-} in
     rm -rf -- "$demo"
     say "deleted $demo"
     exit ;;
+  -*)
+    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit 2 ;;
 esac
 folder=${1:+$(realpath -- "$1")}
 [[ -z $folder || -d $folder ]] || die "$folder is not a folder"
@@ -85,9 +89,19 @@ options=()
 for manifest in "$folder"/manifest.csv "$folder"/manifest.json; do
   [[ ! -f $manifest ]] || options=(--manifest "$manifest")
 done
-# The same on every run: a recording's metadata is fixed when it is first uploaded.
-[[ -s $demo/since ]] || date -u +%Y-%m-%dT%H:%M:%SZ >"$demo/since"
-now=$(<"$demo/since")
+# The same on every run of a folder: a recording's metadata is fixed when it is first uploaded.
+since=$demo/since-$(printf %s "$folder" | sha256sum | head -c 16)
+[[ -s $since ]] || date -u +%Y-%m-%dT%H:%M:%SZ >"$since"
+now=$(<"$since")
+# What caselock needs to be used with this demo.
+cat >"$demo/env" <<ENV
+export CASELOCK_SERVER=https://localhost:$GATEWAY CASELOCK_REGISTRY=https://localhost:$REGISTRY
+export CASELOCK_CA='$demo/ca/ca.pem' CASELOCK_CERT='$demo/ca/demo.pem' CASELOCK_KEY='$demo/ca/demo.key'
+export CASELOCK_RECEIPT_KEYS='$demo/ca/receipt-key.pub.pem' CASELOCK_JOURNAL='$demo/journal'
+export PATH='$programs':\$PATH
+# The archivist, who closes cases: caselock case close … --bureau demo --cert … --key …
+export ARCHIVIST_CERT='$demo/ca/operator-archivist.pem' ARCHIVIST_KEY='$demo/ca/operator-archivist.key'
+ENV
 code=0
 "$programs/caselock" upload "$folder" "${options[@]}" \
   --server "https://localhost:$GATEWAY" --ca "$demo/ca/ca.pem" --cert "$demo/ca/demo.pem" --key "$demo/ca/demo.key" \
@@ -103,6 +117,7 @@ Receipts:  $demo/journal/receipts     (check one: $programs/caselock receipt ver
 Results:   $demo/result.csv
 Log:       $demo/server.log
 
+Use it:      source $demo/env; caselock find; caselock case open 2026-罚-17; caselock deadlines list
 Look again:  deploy/quickstart.sh show
 Stop:        deploy/quickstart.sh stop
 Delete:      deploy/quickstart.sh delete

@@ -59,6 +59,15 @@ fn the_quickstart_shows_what_it_stored_and_a_second_run_uploads_nothing() {
     assert!((again.clone() + &noise).contains("nothing had to be uploaded"), "{again}{noise}");
     assert_eq!(again.lines().filter(|line| line.contains("original")).count(), 6, "{again}");
     assert!(quickstart(&demo, &["show"]).0.contains("photo-1.jpg"));
+    // As the last lines say: the command is used with the demo.
+    let script = "source \"$0\"/env && caselock find --case-number 2026-罚-17";
+    let found = Command::new("bash").args(["-c", script]).arg(&demo).output().unwrap();
+    let said = String::from_utf8_lossy(&found.stdout);
+    assert!(
+        found.status.success() && said.contains("询问录音.mp3"),
+        "{said}{}",
+        String::from_utf8_lossy(&found.stderr)
+    );
     quickstart(&demo, &["stop"]);
     quickstart(&demo, &["delete"]);
     assert!(!demo.exists());

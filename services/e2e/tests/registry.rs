@@ -170,8 +170,15 @@ async fn the_audit_says_whether_something_is_wrong() {
     std::fs::remove_file(store.join(".caselock/meta").join(format!("{manifest}.json"))).unwrap();
     let (code, said, error) = standalone(&["audit"]);
     assert_eq!(code, Some(3), "{said}{error}");
-    assert!(said.starts_with(&format!("MISSING_OBJECT  {manifest}: the rule says ")), "{said}");
-    let sums =
-        "2 compared, 1 with something wrong, 0 under-retained, 2 still to be brought to what the rule says now\n";
+    assert!(said.starts_with(&format!("MISSING_OBJECT  {manifest}\n")), "{said}");
+    // Where no store is, nothing is right, and none is made.
+    let elsewhere = stack.dir.path().join("elsewhere");
+    for command in [&["audit"][..], &["rebuild", "--from-store"]] {
+        let (code, _, error) = standalone(&[command, &["--data", elsewhere.to_str().unwrap()]].concat());
+        assert_eq!(code, Some(1), "{error}");
+        assert!(error.contains("there is no store in") && !elsewhere.exists(), "{error}");
+    }
+    let sums = "2 compared, 1 with something wrong, 0 under-retained, 2 still to be brought to what the rule says now by a \
+                running registry\n";
     assert!(said.ends_with(sums), "{said}");
 }

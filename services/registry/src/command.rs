@@ -6,7 +6,7 @@ use anyhow::Context;
 use caselock_domain::time::Clock;
 use caselock_store::Store;
 
-use crate::{Cases, Db, Finding, Line, RegistryConfig, Summary, audit, rebuild};
+use crate::{Cases, Db, Finding, Kind, Line, RegistryConfig, Summary, audit, rebuild};
 
 /// How long what was stored just now may take until the registry knows it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub async fn run_audit(
         let Summary { subjects, with_findings, under_retained, unsettled } = summary;
         println!(
             "{subjects} compared, {with_findings} with something wrong, {under_retained} under-retained, {unsettled} still to \
-             be brought to what the rule says now"
+             be brought to what the rule says now by a running registry"
         );
     }
     Ok(summary.with_findings == 0)
@@ -55,8 +55,10 @@ fn show(line: &Line, json: bool) {
         return;
     }
     for Finding { finding, key } in &line.findings {
-        let wanted = line.rule.as_ref().map(|rule| format!(": the rule says {} by {}", rule.until, rule.because));
-        let found = line.locked_until.map(|until| format!(", the store {until}"));
+        // Of what is not there, and of what nobody knows, dates say nothing.
+        let rule = line.rule.as_ref().filter(|_| !matches!(finding, Kind::MissingObject | Kind::UnknownObject));
+        let wanted = rule.map(|rule| format!(": the rule says {} by {}", rule.until, rule.because));
+        let found = rule.and(line.locked_until).map(|until| format!(", the store {until}"));
         // By the name that the documentation has.
         let name = serde_json::to_value(finding).unwrap_or_default();
         let name = name.as_str().unwrap_or_default();

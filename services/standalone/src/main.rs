@@ -41,12 +41,18 @@ enum Command {
     /// what nobody knows. The process must be stopped. Exit codes: 0 nothing is wrong; 1 it could not be done; 3 something is
     /// wrong.
     Audit {
+        /// The data folder of the process; by default what the settings say.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         /// Prints one JSON object for each, right or wrong, and one with the sums at the end.
         #[arg(long)]
         json: bool,
     },
     /// Reads the registry's state anew from the documents in the store. The process must be stopped.
     Rebuild {
+        /// The data folder of the process; by default what the settings say.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         /// From the documents in the store: nothing else is needed.
         #[arg(long, required = true)]
         from_store: bool,
@@ -79,8 +85,16 @@ impl Default for StandaloneConfig {
 }
 
 impl Config {
-    /// The store in the data folder, which belongs to one process at a time.
+    /// The settings, with this data folder where one is named.
+    fn with_data(mut self, data: Option<PathBuf>) -> Self {
+        self.standalone.data = data.unwrap_or(self.standalone.data);
+        self
+    }
+
+    /// The store that is in the data folder, which belongs to one process at a time. None is made.
     fn store(&self) -> anyhow::Result<Arc<FsStore>> {
+        let data = self.standalone.data.display();
+        ensure!(self.standalone.data.join("store").is_dir(), "there is no store in {data}: name the folder by --data");
         FsStore::open(self.standalone.data.join("store"), system_clock()).context("open the store")
     }
 
@@ -124,15 +138,15 @@ async fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         None => service::run("caselock-standalone", &arguments.flags, serve).await?,
         Some(Command::Show(show)) => show::run(&show).await?,
-        Some(Command::Audit { json }) => {
-            let config: Config = arguments.flags.load()?;
+        Some(Command::Audit { data, json }) => {
+            let config = arguments.flags.load::<Config>()?.with_data(data);
             if !run_audit(&config.registry(), config.store()?, system_clock(), json).await? {
                 return Ok(ExitCode::from(WRONG));
             }
         }
-        Some(Command::Rebuild { from_store }) => {
+        Some(Command::Rebuild { data, from_store }) => {
             ensure!(from_store, "say what from: --from-store");
-            let config: Config = arguments.flags.load()?;
+            let config = arguments.flags.load::<Config>()?.with_data(data);
             run_rebuild(&config.registry(), config.store()?, system_clock()).await?;
         }
     }

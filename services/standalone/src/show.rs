@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -83,9 +84,12 @@ pub async fn run(arguments: &Show) -> anyhow::Result<()> {
         let row = row(&store, folder, manifest, known).with_context(|| format!("read {}", folder.display()))?;
         table.add_row(row);
     }
-    println!("{table}");
-    println!("The files lie under {}", store.display());
-    Ok(())
+    let said = writeln!(std::io::stdout(), "{table}\nThe files lie under {}", store.display());
+    match said {
+        // Whoever reads only the beginning.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        said => Ok(said?),
+    }
 }
 
 /// The folders of recordings that have a manifest: `v1/BUREAU/recordings/ID/GENERATION`.
@@ -157,7 +161,8 @@ fn kind(content_type: &str) -> &'static str {
         Some(("video", _)) => "video",
         Some(("audio", _)) => "audio",
         Some(("image", _)) => "photo",
-        _ => "document",
+        Some(("application", _)) if content_type != "application/octet-stream" => "document",
+        _ => "other",
     }
 }
 
@@ -177,7 +182,7 @@ fn because(found: &Found) -> String {
     let case = found.follows_case.as_deref().unwrap_or_default();
     match found.follows.as_deref() {
         Some("floor") => "\nby the least period".into(),
-        Some("open_case") => format!("\nby open case {case}"),
+        Some("open_case") => format!("\nby case {case},\nopen or not opened yet"),
         Some("closed_case") => format!("\nby closed case {case}"),
         Some("permanent_case") => format!("\nby permanent case {case}"),
         _ => String::new(),

@@ -71,6 +71,13 @@ async fn bring(
     let case = case_name(&asked.registry, &text("number"));
     let full_recording_required = row.get("full_recording_required").map(|text| text == "yes");
     let closed_on = text("closed_on");
+    if row.contains_key("closed_on") && !row.contains_key("class") {
+        return Err(UploadError::Refused {
+            reason: Reason::RequestInvalid.as_str().into(),
+            message: "a day of closing needs a class".into(),
+            fields: vec!["class".into()],
+        });
+    }
     if row.contains_key("class")
         && let Some(day) = reopened_on(client, case.clone()).await?
         && !closed_on.parse::<Date>().is_ok_and(|closed_on| closed_on > day)

@@ -91,9 +91,11 @@ fn summary(show: &Show, outcomes: &[Outcome]) -> u8 {
         _ => 0,
     });
     show.event(&Event::Done { stored, already, refused, retryable, bytes: bytes.sum() });
-    let key = match (refused + retryable, stored) {
-        (0, 0) => "summary-nothing",
-        (0, _) => "summary",
+    let key = match (refused, retryable, stored + already) {
+        (0, 0, 0) => "summary-empty",
+        (0, 0, _) if stored == 0 => "summary-nothing",
+        (0, 0, _) => "summary",
+        (_, 0, _) => "summary-refused",
         _ => "summary-failed",
     };
     let [now, before, no, later] = [stored, already, refused, retryable].map(|n| n.to_string());
