@@ -19,7 +19,7 @@ done
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 if ! command -v rustup >/dev/null && ! command -v cargo >/dev/null; then
   say "going to install Rust by rustup, into ${CARGO_HOME:-$HOME/.cargo}"
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal --default-toolchain none
+  curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh | sh -s -- -y -q --profile minimal --default-toolchain none
 fi
 # The version rust-toolchain.toml names; rustup fetches it where it is not there.
 (cd -- "$here/.." && cargo --version >/dev/null)

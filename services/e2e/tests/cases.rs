@@ -207,7 +207,8 @@ async fn whenever_the_registry_is_killed_every_command_takes_effect_once() {
         wait_until(&format!("{arguments:?}"), || {
             let run = Uploader::ask(&stack, OPERATOR, &[&["case"], arguments, &["--bureau", "demo"]].concat());
             assert!(run.code != 3 || run.stderr.contains(or), "{arguments:?}: {}", run.stderr);
-            run.code == 0 || run.code == 3
+            // Carried out, too, but nobody may rely on it yet: an order of the one that was killed may still be on its way.
+            run.code == 0 || run.code == 3 || run.stderr.contains("LOCK_UNSETTLED")
         });
     };
     let mut expected = vec!["opened", "bound", "amended"];
