@@ -1,10 +1,14 @@
 //! Deadlines from the command line, on both stacks: what is announced, stored, late and never comes.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Instant;
+
 use caselock_domain::{calendar::Calendar, time::Timestamp};
 use caselock_e2e::{
-    Footage, Kind, Program, Run, Stack, Uploader, free_port, on_both_stacks, postgres_database, wait_until,
+    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, on_both_stacks, postgres_database,
+    wait_until,
 };
+use caselock_log::Topic;
 use serde_json::Value;
 
 on_both_stacks!(the_regulations_vectors_from_the_command_line, what_is_on_a_device_is_known_before_it_comes);
@@ -86,6 +90,61 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let refused = ask(&stack, OPERATOR, &["dispose", "run", id, "--bureau", "demo", "--reason", "x"]);
     assert_eq!((refused.code, &refused.events[0]["refused"]), (3, &"RETAINED".into()), "{}", refused.stderr);
     assert!(refused.events[0]["detail"].as_str().unwrap().contains("by floor"), "{:?}", refused.events);
+    drop(registry);
+    stack.stop();
+}
+
+/// By the real program, restarted: what is announced is near, or missed, and each is told once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_never_comes_is_told_once_however_often_the_registry_begins_anew() {
+    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let settings = [("registry.database", postgres_database().await), ("registry.near", "PT480H".to_owned())];
+    let start = |stack: &Stack| {
+        let registry = stack.spawn("registry", free_port(), &settings);
+        registry.wait_ready();
+        registry
+    };
+    let registry = start(&stack);
+    let uploader = Uploader::new(&stack);
+    // One whose deadline passed long ago, and one whose deadline is to come; neither is there in time.
+    let ended = Timestamp::now().to_string();
+    for (name, ended) in [("long ago", "2026-02-13 17:00:00"), ("just now", ended.as_str())] {
+        let footage = Footage::new().random(name, 3 << 20);
+        let ended = format!("scene_ended_at={ended}");
+        let known = ask(&stack, "demo", &["deadlines", "list"]).events.len();
+        let mut child = uploader.start(footage.path(), &["--set", &ended, "--bwlimit", "20k"]);
+        wait_until("the announcement", || ask(&stack, "demo", &["deadlines", "list"]).events.len() > known);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let told = async |stack: &Stack, what: &str| {
+        let kind = format!("io.caselock.deadline.{what}.v1");
+        let events = stack.records(Topic::Events).await.into_iter().map(|entry| entry.record);
+        events.filter(|record| header(record, "ce_type") == kind).collect::<Vec<_>>()
+    };
+    let both_told = async |stack: &Stack| {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let all = (told(stack, "near").await, told(stack, "missed").await);
+            if !all.0.is_empty() && !all.1.is_empty() {
+                return all;
+            }
+            assert!(Instant::now() < give_up, "{all:?}");
+        }
+    };
+    let first = both_told(&stack).await;
+    assert_eq!((first.0.len(), first.1.len()), (1, 1), "{first:?}");
+    assert_ne!(header(&first.0[0], "ce_subject"), header(&first.1[0], "ce_subject"));
+    registry.kill();
+    for _ in 0..3 {
+        start(&stack).kill();
+    }
+    let registry = start(&stack);
+    // What is done after the restarts is told after what they might have told again.
+    ask(&stack, "demo", &["case", "open", "after"]).answer();
+    wait_until("the event of a case", || registry.metric("caselock_registry_events_published") > 0);
+    let again = both_told(&stack).await;
+    assert_eq!(again, first);
     drop(registry);
     stack.stop();
 }

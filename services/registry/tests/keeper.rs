@@ -32,6 +32,7 @@ on_both_databases!(
     nothing_is_lifted_on_a_view_that_may_be_behind,
     nothing_is_lifted_while_an_entry_is_not_known,
     what_fails_for_one_object_is_done_for_the_others,
+    nothing_is_lifted_or_removed_by_a_clock_that_may_be_wrong,
     a_case_opened_later_takes_what_was_named_for_it,
 );
 
@@ -84,6 +85,26 @@ async fn a_whole_life(kind: Kind) {
         let lock = world.store.lock(&key, &version).await.unwrap();
         assert!(lock.hold && lock.until > Some(world.dial.at()), "{key} {lock:?}");
     }
+}
+
+async fn nothing_is_lifted_or_removed_by_a_clock_that_may_be_wrong(kind: Kind) {
+    let world = World::new(kind).await;
+    world.append(opened()).await;
+    world.append(closed(world.dial.at(), Some(10))).await;
+    let until = in_years(world.dial.at(), 10);
+    // The store's clock is a minute and a half ahead of the registry's.
+    let ahead = Unfaithful::on(world.store.clone(), Lie::Check("clock"));
+    let store: Arc<dyn Store> = ahead.clone();
+    let keeper = world.keeper_on(&store);
+    keeper.round().await.unwrap();
+    // What protects more is done all the same.
+    assert_eq!(world.lock().await, Lock { until, hold: true });
+    world.dial.forward(11.years());
+    let asked = world.disposer_on(&world.log, &store).dispose(&demo(), world.id, BY, "x").await;
+    assert!(matches!(asked, Err(RegistryError::Clock(_))), "{asked:?}");
+    ahead.be_honest();
+    while keeper.round().await.unwrap() > 0 {}
+    assert!(!world.hold().await);
 }
 
 async fn killed_between_any_two_steps_it_ends_the_same(kind: Kind) {
