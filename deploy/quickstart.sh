@@ -95,7 +95,7 @@ since=$demo/since-$(printf %s "$folder" | sha256sum | head -c 16)
 now=$(<"$since")
 # What caselock needs to be used with this demo.
 cat >"$demo/env" <<ENV
-export CASELOCK_SERVER=https://localhost:$GATEWAY CASELOCK_REGISTRY=https://localhost:$REGISTRY
+export CASELOCK_SERVER=https://127.0.0.1:$GATEWAY CASELOCK_REGISTRY=https://127.0.0.1:$REGISTRY
 export CASELOCK_CA='$demo/ca/ca.pem' CASELOCK_CERT='$demo/ca/demo.pem' CASELOCK_KEY='$demo/ca/demo.key'
 export CASELOCK_RECEIPT_KEYS='$demo/ca/receipt-key.pub.pem' CASELOCK_JOURNAL='$demo/journal'
 export PATH='$programs':\$PATH
@@ -104,7 +104,7 @@ export ARCHIVIST_CERT='$demo/ca/operator-archivist.pem' ARCHIVIST_KEY='$demo/ca/
 ENV
 code=0
 "$programs/caselock" upload "$folder" "${options[@]}" \
-  --server "https://localhost:$GATEWAY" --ca "$demo/ca/ca.pem" --cert "$demo/ca/demo.pem" --key "$demo/ca/demo.key" \
+  --server "https://127.0.0.1:$GATEWAY" --ca "$demo/ca/ca.pem" --cert "$demo/ca/demo.pem" --key "$demo/ca/demo.key" \
   --receipt-keys "$demo/ca/receipt-key.pub.pem" --journal "$demo/journal" --result "$demo/result.csv" \
   --set source=information_platform --set matter=inspection --set record_form=electronic_data --set unit=demo \
   --set officers=demo --set "recorded_started_at=$now" --set "recorded_ended_at=$now" || code=$?
