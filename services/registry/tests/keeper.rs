@@ -3,7 +3,10 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use caselock_domain::{
     case::{CaseChange, CaseId},
@@ -16,7 +19,7 @@ use caselock_domain::{
 use caselock_e2e::{Bench, Death, Faults, Lie, Unfaithful};
 use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingStored;
-use caselock_registry::{Db, Kind as What, Line, RegistryError, audit, rebuild};
+use caselock_registry::{Db, Keeper, Kind as What, Line, RegistryError, audit, rebuild};
 use caselock_store::{Lock, NewObject, Store, create, oldest_version, read_document};
 use common::{
     Kind,
@@ -33,6 +36,7 @@ on_both_databases!(
     nothing_is_lifted_while_an_entry_is_not_known,
     what_fails_for_one_object_is_done_for_the_others,
     nothing_is_lifted_or_removed_by_a_clock_that_may_be_wrong,
+    the_store_is_asked_no_faster_than_the_pace,
     a_case_opened_later_takes_what_was_named_for_it,
 );
 
@@ -105,6 +109,18 @@ async fn nothing_is_lifted_or_removed_by_a_clock_that_may_be_wrong(kind: Kind) {
     ahead.be_honest();
     while keeper.round().await.unwrap() > 0 {}
     assert!(!world.hold().await);
+}
+
+async fn the_store_is_asked_no_faster_than_the_pace(kind: Kind) {
+    let world = World::new(kind).await;
+    for number in 0..20 {
+        world.stores(&format!("paced-{number}"), |_| {}).await;
+    }
+    // Twenty-one subjects, the first at once, each of the others a tenth of a second after the one before.
+    let keeper = Keeper::new(world.cases(), Arc::new(world.following(&world.store)), Rolling::default(), 10);
+    let began = Instant::now();
+    while keeper.round().await.unwrap() > 0 {}
+    assert!(began.elapsed() >= Duration::from_millis(1_990), "{:?}", began.elapsed());
 }
 
 async fn killed_between_any_two_steps_it_ends_the_same(kind: Kind) {
