@@ -216,13 +216,21 @@ async fn send_over_one(
                 let Some(outcome) = answer?.and_then(|answer| answer.outcome) else { return Ok(Ended::Next) };
                 match outcome {
                     Outcome::Accepted(accepted) => {
-                        if outstanding.remove(&accepted.index)
-                            && let Some(digest) = segments.digests[accepted.index as usize]
-                        {
-                            segments.held.insert(accepted.index, digest.value);
-                            let length = segments.shape.length_of(segments.size, accepted.index);
-                            (upload.report)(Progress::Held(u64::from(length)));
+                        if !outstanding.remove(&accepted.index) {
+                            continue;
                         }
+                        // What was read is told before it is sent, but the answer may be looked at first.
+                        let digest = loop {
+                            if let Some(digest) = segments.digests[accepted.index as usize] {
+                                break digest;
+                            }
+                            let Some(read) = read_results.recv().await else { return Ok(Ended::Next) };
+                            let (index, digest) = read?;
+                            segments.note(index, digest)?;
+                        };
+                        segments.held.insert(accepted.index, digest.value);
+                        let length = segments.shape.length_of(segments.size, accepted.index);
+                        (upload.report)(Progress::Held(u64::from(length)));
                     }
                     Outcome::Refused(refused) => {
                         damaged += u32::from(refused.reason == Reason::SegmentValueMismatch.as_str());
