@@ -29,6 +29,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::{SeedableRng, rngs::StdRng};
+
 /// Makes a test of each function for each stack.
 #[macro_export]
 macro_rules! on_both_stacks {
@@ -59,6 +61,13 @@ pub fn binary(name: &str) -> PathBuf {
 /// The repository's root.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Randomness whose seed a test prints; `CASELOCK_TEST_SEED` repeats a run.
+pub fn seeded() -> StdRng {
+    let seed = std::env::var("CASELOCK_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
+    println!("CASELOCK_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
 }
 
 /// How long is waited for anything before a test fails: far longer than a busy machine takes.

@@ -11,13 +11,13 @@ use std::{
 
 use caselock_e2e::{
     Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, binary, free_port, header, on_both_stacks,
-    postgres_database, wait_until,
+    postgres_database, seeded, wait_until,
 };
 use caselock_log::Topic;
 use caselock_store::{ErrorKind, Lock, oldest_version};
 use caselock_store_s3::connect;
 use jiff::Timestamp;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::RngExt;
 use serde_json::Value;
 
 on_both_stacks!(a_case_from_the_command_line, cases_from_a_file);
@@ -198,9 +198,7 @@ async fn whenever_the_registry_is_killed_every_command_takes_effect_once() {
     let run = Uploader::new(&stack).upload(footage.path(), &["--set", "case_number=2026-1"]);
     run.expect_stored(20);
     let bound = ids(&run).remove(0);
-    let seed = std::env::var("CASELOCK_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
-    println!("CASELOCK_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = seeded();
     let (done, kills) = (AtomicBool::new(false), AtomicU32::new(0));
     // A command that was carried out and whose answer was lost is answered as one that is not needed any more.
     let until_done = |arguments: &[&str], or: &str| {

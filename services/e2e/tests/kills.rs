@@ -3,10 +3,10 @@
 
 use std::{path::Path, time::Duration};
 
-use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, free_port, on_both_stacks, wait_until};
+use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, free_port, on_both_stacks, seeded, wait_until};
 use caselock_log::Topic;
 use caselock_store::Store;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::RngExt;
 
 on_both_stacks!(the_uploader_is_killed_ten_times, every_service_is_killed_under_load);
 
@@ -42,9 +42,7 @@ async fn the_uploader_is_killed_ten_times(kind: Kind) {
     let uploader = Uploader::new(&stack);
     // Slow enough that the kills come in the middle.
     let rate = ["--bwlimit", "15M"];
-    let seed = std::env::var("CASELOCK_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
-    println!("CASELOCK_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = seeded();
     let count = |what: &str| stack.metric(stack.gateway(), &format!("caselock_gateway_{what}_bytes")) as i64;
     let mut in_flight = 0;
     for _ in 0..10 {

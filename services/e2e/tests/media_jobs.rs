@@ -150,26 +150,28 @@ async fn digests_are_those_of_stock_tools_and_a_repeated_job_makes_nothing_new(k
     assert!(events[before..].iter().all(|record| events[..before].contains(record)), "copies of an event differ");
 }
 
-async fn other_bytes_than_were_stored_are_an_alarm_and_never_tried_away(kind: Kind) {
-    let (bench, _, uploaded) = stored(kind).await;
-    let store = Unfaithful::on(bench.store.clone(), Lie::Bytes);
-    let failed = run_until(&bench, store.clone(), binary("caselock-media-worker"), "verification-failed").await;
+/// The alarm that media raises on a store that lies so.
+async fn alarm(bench: &Bench, uploaded: &Uploaded, lie: Lie) -> RecordingVerificationFailed {
+    let store = Unfaithful::on(bench.store.clone(), lie);
+    let failed = run_until(bench, store, binary("caselock-media-worker"), "verification-failed").await;
     let failed = RecordingVerificationFailed::decode(failed.payload.unwrap()).unwrap();
     assert_eq!(&failed.expected_blake3[..], &uploaded.payload.blake3.0[..]);
+    assert!(event(bench, "verified").await.is_none() && event(bench, "derived").await.is_none());
+    failed
+}
+
+async fn other_bytes_than_were_stored_are_an_alarm_and_never_tried_away(kind: Kind) {
+    let (bench, _, uploaded) = stored(kind).await;
+    let failed = alarm(&bench, &uploaded, Lie::Bytes).await;
     assert_ne!(failed.actual_blake3, failed.expected_blake3);
     let facts = bench.facts(id()).await;
     assert!(facts.phase() < Some(caselock_domain::state::Phase::Verified), "{:?}", facts.phase());
-    assert!(event(&bench, "verified").await.is_none() && event(&bench, "derived").await.is_none());
 }
 
 async fn an_original_that_has_gone_is_an_alarm(kind: Kind) {
     let (bench, _, uploaded) = stored(kind).await;
-    let store = Unfaithful::on(bench.store.clone(), Lie::Originals);
-    let failed = run_until(&bench, store.clone(), binary("caselock-media-worker"), "verification-failed").await;
-    let failed = RecordingVerificationFailed::decode(failed.payload.unwrap()).unwrap();
-    assert_eq!(&failed.expected_blake3[..], &uploaded.payload.blake3.0[..]);
+    let failed = alarm(&bench, &uploaded, Lie::Originals).await;
     assert_eq!(&failed.actual_blake3[..], blake3::hash(b"").as_bytes());
-    assert!(event(&bench, "verified").await.is_none() && event(&bench, "derived").await.is_none());
 }
 
 async fn nothing_is_derived_from_an_original_that_goes_after_it_was_verified(kind: Kind) {

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
 use caselock_domain::shape::{LARGE_SEGMENT, MAX_CHUNK};
@@ -15,6 +15,8 @@ const MESSAGE_IN_HAND: u64 = MESSAGE as u64 + FRAME as u64;
 pub(crate) const CALLS: usize = 64;
 /// Bytes that watches may hold: ids, and answers that are not read.
 pub(crate) const WATCHES: u64 = 32 << 20;
+/// How long answers may wait for a client that does not read them.
+pub(crate) const UNREAD: Duration = Duration::from_secs(60);
 /// The largest HTTP/2 frame.
 pub(crate) const FRAME: u32 = 128 << 10;
 

@@ -125,7 +125,7 @@ impl Jobs {
         counter.add(1, &[]);
         if !is_intact && verification.intact {
             // It was intact when it was read before; nothing may be derived from what came now.
-            tracing::error!(recording = %job.recording, "ALARM: the store gave back other bytes than were stored, or none");
+            alarm(job.recording);
             return Err(JobError::impossible("ORIGINAL_CHANGED", &manifest.object_key));
         }
         if !verification.intact {
@@ -205,7 +205,7 @@ impl Jobs {
                 sm3: from_hex(&found.sm3),
             })
         } else {
-            tracing::error!(recording = %job.recording, "ALARM: the store gave back other bytes than were stored, or none");
+            alarm(job.recording);
             RecordingEvent::VerificationFailed(RecordingVerificationFailed {
                 recording_id: job.recording.to_string(),
                 generation: job.generation,
@@ -252,6 +252,10 @@ impl Job {
     fn key(&self, subject: Subject) -> FactKey {
         FactKey { recording: self.recording, generation: self.generation, subject }
     }
+}
+
+fn alarm(recording: RecordingId) {
+    tracing::error!(%recording, "ALARM: the store gave back other bytes than were stored, or none");
 }
 
 fn read_job(entry: &Entry) -> Result<Job, JobError> {

@@ -421,19 +421,18 @@ fn known_by(key: &str) -> &str {
 /// Whether there is a row of a generation or a case, by its prefix, or of an extension or a disposal, by its key.
 async fn is_known(cases: &Cases, owner: &str) -> Result<bool, RegistryError> {
     let parts: Vec<_> = owner.trim_end_matches('/').split('/').collect();
-    let number = |file: &str| file.strip_suffix(".json")?.parse::<i64>().ok();
     let pool = cases.db.pool();
     let found = match parts[..] {
-        ["v1", bureau, "recordings", id, "disposals", file] => {
-            let Some(generation) = number(file) else { return Ok(false) };
+        ["v1", bureau, "recordings", id, "disposals", _] => {
+            let Some(generation) = object_key::disposed_generation(owner) else { return Ok(false) };
             let known =
                 sqlx::query("SELECT 1 FROM disposals WHERE recording_id = $1 AND bureau = $2 AND generation = $3");
-            known.bind(id).bind(bureau).bind(generation).fetch_optional(pool).await?
+            known.bind(id).bind(bureau).bind(i64::from(generation)).fetch_optional(pool).await?
         }
-        ["v1", bureau, "recordings", id, "extensions", file] => {
-            let Some(seq) = number(file) else { return Ok(false) };
+        ["v1", bureau, "recordings", id, "extensions", _] => {
+            let Some(seq) = object_key::extension_seq(owner) else { return Ok(false) };
             let known = sqlx::query("SELECT document FROM extensions WHERE recording_id = $1 AND seq = $2");
-            let row = known.bind(id).bind(seq).fetch_optional(pool).await?;
+            let row = known.bind(id).bind(seq as i64).fetch_optional(pool).await?;
             let document = row.map(|row| row.try_get::<String, _>(0)).transpose()?;
             let extension = document.and_then(|document| serde_json::from_str::<Extension>(&document).ok());
             return Ok(extension.is_some_and(|extension| extension.bureau.as_str() == bureau));

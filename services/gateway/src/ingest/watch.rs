@@ -1,6 +1,6 @@
 //! `WatchRecordings`: a snapshot, then changes.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use caselock_domain::{id::BureauId, id::RecordingId, reason::Reason, time};
 use caselock_proto::v1::{self as proto, watch_recordings_response::Content};
@@ -15,10 +15,10 @@ use tonic::Status;
 use super::{Ingest, answer, recording_id};
 use caselock_front::Refusal;
 
+use crate::config::UNREAD;
+
 /// Answers that may wait for a client that does not read them.
 const QUEUE: usize = 16;
-/// How long they may.
-const UNREAD: Duration = Duration::from_secs(60);
 /// The most recordings one watch may name.
 const MOST: usize = 10_000;
 

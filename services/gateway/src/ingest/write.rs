@@ -24,12 +24,10 @@ use super::{
 };
 use caselock_front::{Granted, Refusal};
 
-use crate::config::MESSAGE;
+use crate::config::{MESSAGE, UNREAD};
 
 /// How long a segment that is under way may take once the gateway drains.
 const DRAIN: Duration = Duration::from_secs(30);
-/// How long answers may wait for a client that does not read them.
-const UNREAD: Duration = Duration::from_secs(60);
 /// Answers that may wait for a client that does not read them. Beyond it nothing more is read from the client.
 const ANSWERS: usize = 64;
 

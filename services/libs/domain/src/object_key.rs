@@ -1,5 +1,7 @@
 //! The names of objects in the store. Fixed for ever: changing one would orphan what is stored. No names of people.
 
+use std::str::FromStr;
+
 use crate::{
     case::CaseId,
     id::{BureauId, RecordingId},
@@ -64,8 +66,7 @@ pub fn extension(bureau: &BureauId, recording: RecordingId, seq: u64) -> String 
 
 /// The place of an extension among those of its recording, by its key; `None` where that is of another form.
 pub fn extension_seq(key: &str) -> Option<u64> {
-    let (folder, file) = key.strip_suffix(".json")?.rsplit_once('/')?;
-    folder.ends_with("/extensions").then(|| file.parse().ok()).flatten()
+    number_in(key, "/extensions")
 }
 
 /// The record of the disposal of a generation. It stays, so that no generation is ever used twice.
@@ -80,8 +81,13 @@ pub fn disposals(bureau: &BureauId, recording: RecordingId) -> String {
 
 /// The generation whose disposal a key below [`recording`] records, if it does.
 pub fn disposed_generation(key: &str) -> Option<u32> {
-    let (folder, file) = key.strip_suffix(".json")?.rsplit_once('/')?;
-    folder.ends_with("/disposals").then(|| file.parse().ok()).flatten()
+    number_in(key, "/disposals")
+}
+
+/// The number a document in a folder goes by.
+fn number_in<T: FromStr>(key: &str, folder: &str) -> Option<T> {
+    let (path, file) = key.strip_suffix(".json")?.rsplit_once('/')?;
+    path.ends_with(folder).then(|| file.parse().ok()).flatten()
 }
 
 /// What the record of a case begins with, with the slash at the end.
