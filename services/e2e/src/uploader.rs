@@ -74,11 +74,17 @@ impl Uploader {
 
     /// Asks the registry as `who`, a certificate's name: `case …` or `find …`, with its answer as JSON.
     pub fn ask(stack: &Stack, who: &str, arguments: &[&str]) -> Run {
+        let mut command = Self::asking(stack, who, &[arguments, &["--json"]].concat());
+        Run::of(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// The command that asks the registry as `who`, not begun.
+    pub fn asking(stack: &Stack, who: &str, arguments: &[&str]) -> Command {
         let ca = |name: &str| stack.dir.path().join("ca").join(name).display().to_string();
         let mut command = Command::new(binary("caselock"));
-        command.args(arguments).args(["--registry", &stack.registry, "--json", "--ca", &ca("ca.pem")]);
+        command.args(arguments).args(["--registry", &stack.registry, "--ca", &ca("ca.pem")]);
         command.args(["--cert", &ca(&format!("{who}.pem")), "--key", &ca(&format!("{who}.key"))]);
-        Run::of(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        command
     }
 
     /// Begins to watch a folder, its events going to a file.

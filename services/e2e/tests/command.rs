@@ -73,6 +73,10 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
     for english in ["Usage", "Options", "Arguments", "Print"] {
         assert!(!help.contains(english), "{english} in {help}");
     }
+    let wrong = caselock(&["uplaod", "--lang", "zh"]);
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said.contains("未知命令 uplaod") && said.contains("upload"), "{said}");
     stack.stop();
 }
 

@@ -1,7 +1,7 @@
 //! Deadlines from the command line, on both stacks: what is announced, stored, late and never comes.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Instant;
+use std::{process::Command, time::Instant};
 
 use caselock_domain::{calendar::Calendar, time::Timestamp};
 use caselock_e2e::{
@@ -41,6 +41,16 @@ fn deadlines(stack: &Stack, more: &[&str], count: usize) -> Vec<Value> {
     found
 }
 
+/// What a person sees of the list.
+fn on_a_terminal(stack: &Stack, lang: &str) -> String {
+    let asking = Uploader::asking(stack, "demo", &["deadlines", "list", "--lang", lang]);
+    let words: Vec<_> = [asking.get_program()].into_iter().chain(asking.get_args()).collect();
+    let command = format!("stty cols 250; exec {}", words.join(" ".as_ref()).display());
+    let output = Command::new("script").args(["-qec", &command, "/dev/null"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let (mut stack, registry) = start(kind).await;
     let uploader = Uploader::new(&stack);
@@ -67,6 +77,17 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let order: Vec<_> = late.iter().map(|one| one["due"].as_str().unwrap()).collect();
     assert!(order.is_sorted(), "{order:?}");
     wait_until("the flags", || ask(&stack, "demo", &["find", "--flag", "late"]).events.len() == 5);
+    // For people it is a table in their language, by their clocks; for machines CSV, whatever the language is.
+    let (english, chinese) = (on_a_terminal(&stack, "en"), on_a_terminal(&stack, "zh"));
+    for (table, words) in [(&english, ["deadline", "late", " no "]), (&chinese, ["时限", "逾期入库", " 否 "])] {
+        for word in words.into_iter().chain(["2026-02-25 00:00:00+08:00", "2026-10-09"]) {
+            assert!(table.contains(word), "{word} in {table}");
+        }
+    }
+    let csv = Uploader::asking(&stack, "demo", &["deadlines", "list", "--lang", "zh"]).output().unwrap().stdout;
+    let csv = String::from_utf8(csv).unwrap();
+    assert!(csv.starts_with("bureau,recording_id,") && csv.contains(",2026-02-24T16:00:00Z,false,"), "{csv}");
+    assert!(csv.lines().skip(1).all(|line| line.ends_with(",late")) && csv.lines().count() == 6, "{csv}");
     // Extended after the fact, with who approved it: within the extension it is no longer late.
     let id = late[0]["recording_id"].as_str().unwrap();
     let extend = |who: &str, more: &[&str]| ask(&stack, who, &[&["deadlines", "extend", id], more].concat());

@@ -11,7 +11,7 @@ use crate::{
     fields::yes_or_no,
     import,
     registry::{answer, case_name, client, text, time, whole_case, word},
-    table::{Column, brief, full, print},
+    table::{Column, brief, full, print, times, words},
     usage,
 };
 
@@ -21,18 +21,18 @@ const BOUND: usize = 200;
 const COLUMNS: [Column; 14] = [
     full("bureau"),
     brief("number"),
-    brief("status"),
+    words("status"),
     brief("party"),
     brief("cause"),
     full("full_recording_required"),
     full("opened_at"),
-    brief("class"),
+    words("class"),
     brief("closed_on"),
-    brief("kept_until"),
+    times("kept_until"),
     brief("recordings"),
     brief("unsettled"),
     full("entries"),
-    brief("flags"),
+    words("flags"),
 ];
 
 pub async fn run(command: args::Case) -> anyhow::Result<u8> {
@@ -112,7 +112,7 @@ async fn show(asked: args::ShowCase) -> anyhow::Result<u8> {
         return Ok(STORED);
     }
     print(&COLUMNS, case.into_iter().map(row).collect(), false)?;
-    let columns = [brief("seq"), brief("at"), brief("by"), brief("kind"), brief("says")];
+    let columns = [brief("seq"), times("at"), brief("by"), words("kind"), brief("says")];
     let says = |document: &str| {
         let mut all: Value = serde_json::from_str(document).unwrap_or_default();
         let mut change = all["change"].take();

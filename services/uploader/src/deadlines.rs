@@ -8,7 +8,7 @@ use crate::{
     STORED, args,
     fields::moment,
     registry::{answer, client, pages, text, time, word},
-    table::{Column, brief, full, print},
+    table::{Column, brief, full, print, times, words},
     usage,
 };
 
@@ -22,12 +22,12 @@ const COLUMNS: [Column; 12] = [
     brief("unit"),
     brief("device_id"),
     full("ended_at"),
-    brief("due"),
-    brief("provisional"),
-    brief("extended_to"),
+    times("due"),
+    words("provisional"),
+    times("extended_to"),
     full("extensions"),
-    brief("stored_at"),
-    brief("standing"),
+    times("stored_at"),
+    words("standing"),
 ];
 
 pub async fn run(command: args::Deadlines) -> anyhow::Result<u8> {

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::{
     HELD, STORED, args,
+    phrases::say_phrase,
     registry::{answer, client, pages, text, time, word},
-    table::{Column, brief, full, print},
+    table::{Column, brief, full, is_for_people, print, times, words},
     usage,
 };
 
@@ -20,9 +21,9 @@ const LISTED: [Column; 8] = [
     brief("recording_id"),
     brief("original_name"),
     brief("size"),
-    brief("stored_at"),
-    brief("locked_until"),
-    brief("kept_because"),
+    times("stored_at"),
+    times("locked_until"),
+    words("kept_because"),
     brief("kept_for_case"),
 ];
 const DONE: [Column; 4] = [brief("recording_id"), brief("record_key"), brief("refused"), brief("detail")];
@@ -68,7 +69,7 @@ async fn remove(asked: args::RunDisposal) -> anyhow::Result<u8> {
         };
         let outcomes = answer(client.dispose_recordings(request).await)?.outcomes;
         refused |= outcomes.iter().any(|outcome| !outcome.refused.is_empty());
-        rows.extend(outcomes.into_iter().map(done));
+        rows.extend(outcomes.into_iter().map(|outcome| done(outcome, is_for_people(asked.registry.json))));
     }
     print(&DONE, rows, asked.registry.json)?;
     Ok(if refused { HELD } else { STORED })
@@ -95,8 +96,9 @@ fn listed(found: Disposable) -> Vec<Value> {
     ]
 }
 
-fn done(outcome: DisposalOutcome) -> Vec<Value> {
+fn done(outcome: DisposalOutcome, for_people: bool) -> Vec<Value> {
     let DisposalOutcome { recording_id, record_key, refused, detail } = outcome;
+    let detail = if for_people { say_phrase(&detail) } else { detail };
     vec![recording_id.into(), text(record_key), text(refused), text(detail)]
 }
 

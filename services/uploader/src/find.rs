@@ -8,7 +8,7 @@ use crate::{
     STORED, args,
     fields::moment,
     registry::{answer, client, pages, text, time, word},
-    table::{Column, brief, full, print},
+    table::{Column, brief, full, print, times, words},
     usage,
 };
 
@@ -16,7 +16,7 @@ const COLUMNS: [Column; 23] = [
     full("bureau"),
     brief("recording_id"),
     brief("original_name"),
-    brief("used_at"),
+    times("used_at"),
     brief("unit"),
     brief("officers"),
     brief("device_id"),
@@ -26,15 +26,15 @@ const COLUMNS: [Column; 23] = [
     full("size"),
     full("blake3"),
     full("stored_at"),
-    brief("locked_until"),
-    brief("legal_hold"),
-    brief("kept_because"),
+    times("locked_until"),
+    words("legal_hold"),
+    words("kept_because"),
     full("kept_for_case"),
     full("settled"),
     full("due"),
-    brief("standing"),
+    words("standing"),
     full("verification"),
-    brief("flags"),
+    words("flags"),
     full("object_key"),
 ];
 

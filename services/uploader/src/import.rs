@@ -22,7 +22,7 @@ use crate::{
     manifest::decode,
     phrases::shown,
     registry::{answer, case_name, client, whole_case},
-    table::{brief, print},
+    table::{brief, is_for_people, print, words},
     usage,
 };
 
@@ -52,13 +52,13 @@ pub async fn run(asked: &args::ImportCases) -> anyhow::Result<u8> {
             Err(error) => {
                 // What needs a person goes before what passes.
                 code = if error.is_retryable() && code != HELD { RETRY } else { HELD };
-                let text = if asked.registry.json { error.to_string() } else { shown(&error.into()) };
+                let text = if is_for_people(asked.registry.json) { shown(&error.into()) } else { error.to_string() };
                 ("refused", text.into())
             }
         };
         told.push(vec![line.into(), row.get("number").cloned().unwrap_or_default().into(), result.into(), error]);
     }
-    print(&[brief("line"), brief("number"), brief("result"), brief("error")], told, asked.registry.json)?;
+    print(&[brief("line"), brief("number"), words("result"), brief("error")], told, asked.registry.json)?;
     Ok(code)
 }
 

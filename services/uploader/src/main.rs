@@ -13,6 +13,7 @@ mod import;
 mod journal;
 mod kind;
 mod manifest;
+mod misuse;
 mod phrases;
 mod receipts;
 mod registry;
@@ -47,8 +48,7 @@ const RETRY: u8 = 5;
 async fn main() -> ExitCode {
     // The language must be known before the help can be shown in it.
     text::choose(wanted_language().as_deref());
-    // clap ends the process with 2 for wrong usage.
-    let matches = text::localise(Arguments::command()).get_matches();
+    let matches = text::localise(Arguments::command()).try_get_matches().unwrap_or_else(|error| misused(&error));
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(arguments.log_level()).init();
     let done = match arguments.command {
@@ -74,6 +74,15 @@ async fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// Ends the process: with the help that was asked for, or with 2 where the usage is wrong.
+fn misused(error: &clap::Error) -> ! {
+    if let Some(shown) = text::is_chinese().then(|| misuse::shown(error)).flatten() {
+        eprintln!("caselock: {shown}");
+        std::process::exit(i32::from(USAGE));
+    }
+    error.exit()
 }
 
 /// What the person who called the command can mend.

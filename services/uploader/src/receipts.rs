@@ -10,7 +10,7 @@ use crate::{
     HELD, STORED, args,
     journal::Journal,
     phrases::{say_phrase, shown},
-    text::say,
+    text::{local_time, say},
     usage,
 };
 
@@ -23,7 +23,8 @@ pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
             println!("{}", serde_json::to_string(&entry)?);
         } else {
             let file = entry.path.display().to_string();
-            let line = [("recording", &*entry.recording_id), ("until", &entry.locked_until), ("file", &file)];
+            let line =
+                [("recording", &*entry.recording_id), ("until", &local_time(&entry.locked_until)), ("file", &file)];
             println!("{}", say("status-line", &line));
         }
     }
@@ -69,7 +70,7 @@ async fn check(path: &Path, keys: &KeyRing, file: Option<&Path>) -> anyhow::Resu
         payload.original_name,
         payload.size,
         payload.blake3.to_hex(),
-        payload.locked_until
+        local_time(&payload.locked_until.to_string())
     ))
 }
 

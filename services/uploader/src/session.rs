@@ -25,7 +25,7 @@ use crate::{
     registry::tls,
     show::{Event, Show, name},
     template::Templates,
-    text::say,
+    text::{local_time, say},
     usage,
 };
 
@@ -288,7 +288,7 @@ pub fn tell(show: &Show, outcome: &Outcome, journal: Option<&Journal>) {
             show.stored();
             let key = if *was_there { "stored-before" } else { "stored" };
             let file = entry.path.display().to_string();
-            show.line(&say(key, &[("file", &file), ("until", &entry.locked_until)]));
+            show.line(&say(key, &[("file", &file), ("until", &local_time(&entry.locked_until))]));
             show.event(&Event::Stored {
                 file: &entry.path,
                 recording_id: &entry.recording_id,

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stdout};
 use comfy_table::{ContentArrangement, Table as Shown, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Map, Value};
 
-use crate::text::say;
+use crate::text::{local_time, say, word};
 
 /// A column.
 pub struct Column {
@@ -13,16 +13,42 @@ pub struct Column {
     pub name: &'static str,
     /// Whether a terminal has room for it.
     pub is_brief: bool,
+    holds: Holds,
+}
+
+/// What a column's values are, for people: machines get them as they are.
+enum Holds {
+    /// Names, numbers and sentences.
+    Text,
+    /// Words of the schema; for people, the messages `word-WORD`.
+    Words,
+    /// Times.
+    Times,
 }
 
 /// A column that is shown everywhere.
 pub const fn brief(name: &'static str) -> Column {
-    Column { name, is_brief: true }
+    Column { name, is_brief: true, holds: Holds::Text }
+}
+
+/// A column of words that is shown everywhere.
+pub const fn words(name: &'static str) -> Column {
+    Column { holds: Holds::Words, ..brief(name) }
+}
+
+/// A column of times that is shown everywhere.
+pub const fn times(name: &'static str) -> Column {
+    Column { holds: Holds::Times, ..brief(name) }
 }
 
 /// A column for machines alone.
 pub const fn full(name: &'static str) -> Column {
-    Column { name, is_brief: false }
+    Column { is_brief: false, ..brief(name) }
+}
+
+/// Whether a person reads what is printed. What machines read is never localised.
+pub fn is_for_people(json: bool) -> bool {
+    !json && stdout().is_terminal()
 }
 
 /// Prints rows, each with a value for each column.
@@ -34,7 +60,7 @@ pub fn print(columns: &[Column], rows: Vec<Vec<Value>>, json: bool) -> anyhow::R
         }
         return Ok(());
     }
-    if !stdout().is_terminal() {
+    if !is_for_people(json) {
         let mut csv = csv::Writer::from_writer(stdout().lock());
         csv.write_record(columns.iter().map(|column| column.name))?;
         for row in rows {
@@ -48,10 +74,23 @@ pub fn print(columns: &[Column], rows: Vec<Vec<Value>>, json: bool) -> anyhow::R
     table.set_header(brief.map(|column| say(&format!("column-{}", column.name), &[])));
     for row in rows {
         let brief = columns.iter().zip(&row).filter(|(column, _)| column.is_brief);
-        table.add_row(brief.map(|(_, value)| text(value)));
+        table.add_row(brief.map(|(column, value)| column.shown(value)));
     }
     println!("{table}");
     Ok(())
+}
+
+impl Column {
+    /// A value as a person reads it.
+    fn shown(&self, value: &Value) -> String {
+        match (&self.holds, value) {
+            (Holds::Words, Value::Array(all)) => all.iter().map(|one| self.shown(one)).collect::<Vec<_>>().join("\n"),
+            (Holds::Words, Value::Bool(is_so)) => word(if *is_so { "yes" } else { "no" }),
+            (Holds::Words, Value::String(name)) => word(name),
+            (Holds::Times, Value::String(time)) => local_time(time),
+            _ => text(value),
+        }
+    }
 }
 
 fn text(value: &Value) -> String {

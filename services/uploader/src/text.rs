@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::HashMap, sync::OnceLock};
 
 use clap::{Arg, ArgAction, Command};
 use fluent_templates::{LanguageIdentifier, Loader, fluent_bundle::FluentValue, langid, static_loader};
+use jiff::{Timestamp, tz};
 
 static_loader! {
     static LOCALES = {
@@ -40,6 +41,17 @@ pub fn say(key: &str, arguments: &[(&'static str, &str)]) -> String {
     let arguments: HashMap<Cow<'static, str>, FluentValue<'_>> =
         arguments.iter().map(|(name, value)| (Cow::from(*name), FluentValue::from(*value))).collect();
     LOCALES.lookup_with_args(language(), key, &arguments)
+}
+
+/// A word of the schema in the chosen language; as it is, where it is new to this version.
+pub fn word(name: &str) -> String {
+    LOCALES.try_lookup(language(), &format!("word-{name}")).unwrap_or_else(|| name.to_owned())
+}
+
+/// A stored time as people read it: the same moment by the clocks of Shanghai, to the second. Lock dates are not rounded up.
+pub fn local_time(utc: &str) -> String {
+    let shanghai = |at: Timestamp| tz::offset(8).to_datetime(at).strftime("%Y-%m-%d %H:%M:%S+08:00").to_string();
+    utc.parse().map_or_else(|_| utc.to_owned(), shanghai)
 }
 
 /// The command line with its help in the chosen language. English help stands in the code.
@@ -110,6 +122,30 @@ mod tests {
         let mut untranslated = Vec::new();
         missing(&Arguments::command(), "help", &mut untranslated);
         assert_eq!(untranslated, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_word_of_the_schema_has_its_message() {
+        use caselock_proto::v1::{CaseStatus, DeadlineStanding, Flag, KeptBecause, VerificationState};
+        let names = |name: fn(i32) -> Option<&'static str>| (1..).map_while(name).map(str::to_lowercase);
+        let words = names(|n| Some(CaseStatus::try_from(n).ok()?.as_str_name().trim_start_matches("CASE_STATUS_")))
+            .chain(names(|n| Some(KeptBecause::try_from(n).ok()?.as_str_name().trim_start_matches("KEPT_BECAUSE_"))))
+            .chain(names(|n| {
+                Some(DeadlineStanding::try_from(n).ok()?.as_str_name().trim_start_matches("DEADLINE_STANDING_"))
+            }))
+            .chain(names(|n| {
+                Some(VerificationState::try_from(n).ok()?.as_str_name().trim_start_matches("VERIFICATION_STATE_"))
+            }))
+            .chain(names(|n| Some(Flag::try_from(n).ok()?.as_str_name().trim_start_matches("FLAG_"))));
+        let unsaid: Vec<String> = words.filter(|word| lookup(&format!("word-{word}")).is_none()).collect();
+        assert_eq!(unsaid, Vec::<String>::new());
+    }
+
+    #[test]
+    fn times_are_shown_by_the_clocks_of_shanghai() {
+        assert_eq!(local_time("2026-03-05T15:59:59Z"), "2026-03-05 23:59:59+08:00");
+        assert_eq!(local_time("2026-03-05T16:00:00.999Z"), "2026-03-06 00:00:00+08:00");
+        assert_eq!(local_time("soon"), "soon");
     }
 
     #[test]
