@@ -347,15 +347,19 @@ impl Keeper {
         Ok(None)
     }
 
-    /// Since when a case is open that had to be recorded, where it has neither footage nor a note.
+    /// Since when a case is open that had to be recorded, where it has neither footage nor a note. That it had to be, the case
+    /// says or anything that is evidence in it; what is written down, or kept as data, is no footage (Articles 6 and 8).
     async fn lacks_footage(
         &self,
         tx: &mut sqlx::Transaction<'static, sqlx::Any>,
         id: &str,
     ) -> Result<Option<Timestamp>, RegistryError> {
         let row = sqlx::query(
-            "SELECT opened_at FROM cases c WHERE id = $1 AND full_recording_required = 1
-             AND NOT EXISTS (SELECT 1 FROM bonds b WHERE b.case_id = c.id)
+            "SELECT opened_at FROM cases c WHERE id = $1
+             AND (full_recording_required = 1 OR EXISTS (SELECT 1 FROM bonds b JOIN recordings r ON r.id = b.recording_id
+                 WHERE b.case_id = c.id AND r.metadata LIKE '%\"full_recording_required\":true%'))
+             AND NOT EXISTS (SELECT 1 FROM bonds b JOIN recordings r ON r.id = b.recording_id
+                 WHERE b.case_id = c.id AND r.metadata LIKE '%\"record_form\":\"audiovisual\"%')
              AND NOT EXISTS (SELECT 1 FROM case_entries e WHERE e.case_id = c.id AND e.document LIKE '%\"kind\":\"noted\"%')",
         );
         row.bind(id).fetch_optional(&mut **tx).await?.map(|row| moment(row.try_get(0)?)).transpose()

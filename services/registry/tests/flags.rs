@@ -7,7 +7,7 @@ use caselock_domain::{
     case::{CaseChange, CaseId},
     flag::Flag,
     manifest::Manifest,
-    metadata::Matter,
+    metadata::{Matter, RecordForm},
 };
 use caselock_registry::{Wanted, find, rebuild};
 use common::{
@@ -34,7 +34,7 @@ async fn a_recordings_own_metadata_is_looked_at(kind: Kind) {
         .stores("wrong", |manifest| {
             let stored_at = manifest.retention.stored_at;
             manifest.metadata.matter = Matter::Penalty;
-            manifest.metadata.record_form = caselock_domain::metadata::RecordForm::Audiovisual;
+            manifest.metadata.record_form = RecordForm::Audiovisual;
             manifest.metadata.recorded_started_at = Some(stored_at);
             manifest.metadata.recorded_ended_at = Some(stored_at + SignedDuration::from_hours(9));
             manifest.metadata.document_started_at = Some(stored_at - SignedDuration::from_mins(11));
@@ -127,10 +127,28 @@ async fn cases_that_nobody_opens_and_cases_without_footage(kind: Kind) {
     world.dial.forward(12.days());
     settle().await;
     assert_eq!((world.flags(&bare).await, world.flags(&noted).await), (vec![Flag::FootageMissing], vec![]));
-    let bound = CaseChange::Bound { recordings: vec![world.id] };
-    world.cases().append(&demo(), &number("bare"), BY, bound).await.unwrap();
+    // What is written down is no footage; only that is.
+    let written = world.stores("written", |manifest| manifest.metadata.record_form = RecordForm::Document).await;
+    let footage = world.stores("seen", |manifest| manifest.metadata.record_form = RecordForm::Audiovisual).await;
+    for (id, flags) in [(written, vec![Flag::FootageMissing]), (footage, vec![])] {
+        let bound = CaseChange::Bound { recordings: vec![id] };
+        world.cases().append(&demo(), &number("bare"), BY, bound).await.unwrap();
+        settle().await;
+        assert_eq!(world.flags(&bare).await, flags);
+    }
+    // That all had to be recorded is said of the case, or by what was uploaded for it.
+    let said = world.stores("said", |manifest| {
+        manifest.metadata.record_form = RecordForm::Document;
+        manifest.metadata.full_recording_required = true;
+        manifest.metadata.case_number = Some("unmarked".into());
+    });
+    said.await;
+    let change = CaseChange::Opened { party: None, cause: None, full_recording_required: false };
+    world.cases().append(&demo(), &number("unmarked"), BY, change).await.unwrap();
+    world.dial.forward(12.days());
     settle().await;
-    assert_eq!(world.flags(&bare).await, []);
+    let unmarked = CaseId::derive(&demo(), &number("unmarked")).to_string();
+    assert_eq!(world.flags(&unmarked).await, [Flag::FootageMissing]);
     world.publish().await;
     assert_eq!(world.told(&bare, "flag.raised").await.len(), 1);
     assert_eq!(world.told(&id, "flag.raised").await.len(), 1);

@@ -88,7 +88,7 @@ fn notice_missing(metadata: &Metadata) -> Option<(Flag, String)> {
 }
 
 fn clock_wrong(metadata: &Metadata, stored_at: Timestamp) -> Option<(Flag, String)> {
-    let claimed = metadata.recorded_ended_at.max(metadata.recorded_started_at)?;
+    let claimed = metadata.recorded_ended_at.max(metadata.recorded_started_at).max(metadata.scene_ended_at)?;
     (claimed > stored_at).then(|| (Flag::ClockWrong, format!("it claims {claimed}, and was stored {stored_at}")))
 }
 
@@ -127,6 +127,8 @@ mod tests {
         expect(json!({"matter": "penalty", "record_form": "document"}), &[]);
         expect(json!({"scene": "investigation"}), &[Flag::NoticeMissing]);
         expect(json!({"recorded_ended_at": "2099-01-01T00:00:00Z"}), &[Flag::ClockWrong]);
+        // Else its deadline would never come.
+        expect(json!({"scene_ended_at": "2099-01-01T00:00:00Z"}), &[Flag::ClockWrong]);
         assert!(Flag::ALL.into_iter().all(|flag| Flag::parse(flag.as_str()) == Some(flag)));
     }
 }

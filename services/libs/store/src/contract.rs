@@ -275,17 +275,15 @@ pub async fn more_keys_than_a_page_holds_are_all_listed(store: Arc<dyn Store>, p
     let expected: Vec<_> = (0..1_003).map(|n| format!("{prefix}/{n:04}")).collect();
     let puts = expected.iter().map(|key| put(store, key, 2));
     futures::stream::iter(puts).buffer_unordered(16).collect::<Vec<_>>().await;
-    let (mut keys, mut pages) = (Vec::<String>::new(), 0);
+    let mut keys = Vec::<String>::new();
     loop {
         let page = store.keys(&format!("{prefix}/"), keys.last().map(String::as_str)).await.unwrap();
-        pages += 1;
         keys.extend(page.keys);
         if !page.more {
             break;
         }
     }
     assert!(keys == expected, "{} keys", keys.len());
-    assert_eq!(pages, 2);
 }
 
 pub async fn it_passes_the_probe(store: Arc<dyn Store>, prefix: String) {

@@ -113,7 +113,7 @@ pub struct Part {
 /// Some keys, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPage {
-    /// At most 1,000.
+    /// At most 10,000. S3 names 1,000 at once; a directory, whose folders are read whole for each page, names more.
     pub keys: Vec<String>,
     /// Whether others may follow: then there is a last key here, and the next page begins after it.
     pub more: bool,

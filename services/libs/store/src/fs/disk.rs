@@ -17,7 +17,7 @@ use super::meta::{Begun, Meta, PartMeta};
 use crate::{Crc64Nvme, ErrorKind, KeyPage, NewObject, Part, Result, StoreError};
 
 /// The most keys that are listed at once.
-const PAGE: usize = 1000;
+const PAGE: usize = 10_000;
 /// What the folder of an upload that is being dropped is renamed to.
 const ABORTED: &str = "aborted";
 /// How long an upload is kept that is not completed.
@@ -194,7 +194,7 @@ impl Disk {
             _ => (self.object(folder)?, format!("{folder}/")),
         };
         let mut keys = Vec::new();
-        collect_keys(&path, &key, &Wanted { prefix, after }, &mut keys).map_err(|e| failed(prefix, &e))?;
+        collect_keys(&path, &key, &Wanted { prefix, after, page: PAGE }, &mut keys).map_err(|e| failed(prefix, &e))?;
         let more = keys.len() > PAGE;
         keys.truncate(PAGE);
         Ok(KeyPage { keys, more })
@@ -340,6 +340,7 @@ fn failed(key: &str, error: &io::Error) -> StoreError {
 struct Wanted<'a> {
     prefix: &'a str,
     after: Option<&'a str>,
+    page: usize,
 }
 
 impl Wanted<'_> {
@@ -360,9 +361,9 @@ fn collect_keys(folder: &Path, key: &str, wanted: &Wanted<'_>, keys: &mut Vec<St
     let mut last = String::new();
     loop {
         let entries = entries_after(folder, key, wanted, &last)?;
-        let is_last = entries.len() < PAGE;
+        let is_last = entries.len() < wanted.page;
         for entry in entries {
-            if keys.len() > PAGE {
+            if keys.len() > wanted.page {
                 return Ok(());
             }
             if let Some(name) = entry.strip_prefix(key).and_then(|name| name.strip_suffix('/')) {
@@ -392,12 +393,46 @@ fn entries_after(folder: &Path, key: &str, wanted: &Wanted<'_>, last: &str) -> i
         let Some(name) = name.to_str().filter(|name| *name != ".caselock") else { continue };
         let entry = if kind.is_dir() { format!("{key}{name}/") } else { format!("{key}{name}") };
         let is_wanted = if kind.is_dir() { wanted.reaches(&entry) } else { kind.is_file() && wanted.has(&entry) };
-        if is_wanted && entry.as_str() > last {
+        let is_full = first.len() > wanted.page;
+        if is_wanted && entry.as_str() > last && !(is_full && first.peek() < Some(&entry)) {
             first.push(entry);
-            if first.len() > PAGE {
+            if is_full {
                 first.pop();
             }
         }
     }
     Ok(first.into_sorted_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_any_size_list_every_key_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut expected = Vec::new();
+        for (folder, files) in [("a", 3), ("b/c", 4), ("b/d", 1), ("bb", 7), ("e", 0)] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            for file in 0..files {
+                fs::write(dir.path().join(folder).join(file.to_string()), "").unwrap();
+                expected.push(format!("{folder}/{file}"));
+            }
+        }
+        expected.sort();
+        for page in 1..20 {
+            let mut listed = Vec::<String>::new();
+            loop {
+                let mut keys = Vec::new();
+                let wanted = Wanted { prefix: "", after: listed.last().map(String::as_str), page };
+                collect_keys(dir.path(), "", &wanted, &mut keys).unwrap();
+                let more = keys.len() > page;
+                listed.extend(keys.into_iter().take(page));
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(listed, expected, "pages of {page}");
+        }
+    }
 }
