@@ -5,7 +5,7 @@
 #   s3.sh start DIR    starts it in the background, data in DIR/data, and returns when it is healthy
 #   s3.sh stop DIR     stops it in order
 #   s3.sh kill DIR     kills it (SIGKILL), as a crash would
-#   s3.sh env DIR      prints CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY and _SECRET_KEY as KEY=value lines
+#   s3.sh env DIR      prints CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY and _SCRATCH as KEY=value lines
 #
 # A second start in the same DIR has the same address, keys and data. The log is DIR/server.log; the keys, made at the
 # first start, are in DIR/access-key and DIR/secret-key. The binary is kept in
@@ -88,7 +88,7 @@ ready() {
 environment() {
   [[ -s $dir/secret-key ]] || die "nothing was ever started in $dir"
   printf 'CASELOCK_TEST_S3_%s\n' "ENDPOINT=http://127.0.0.1:$(port S3)" REGION=us-east-1 \
-    "ACCESS_KEY=$(<"$dir/access-key")" "SECRET_KEY=$(<"$dir/secret-key")"
+    "ACCESS_KEY=$(<"$dir/access-key")" "SECRET_KEY=$(<"$dir/secret-key")" SCRATCH=yes
 }
 
 life_cycle "$@"

@@ -7,7 +7,8 @@
 #   CASELOCK_TEST_KAFKA=host:port, _PROPERTIES (librdkafka's, name=value parted by commas: TLS, SASL), _JAVA_PROPERTIES (the same
 #     for the Java client), _REPLICATION (default 1)
 #   CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY, _BUCKET (a bucket with object lock, without lifecycle rules;
-#     what the tests leave there stays locked for 15 minutes, and is theirs to delete under v1/)
+#     without it each test makes one of its own; a few always do). What the tests leave stays locked for 15 minutes, under e2e-*/
+#     and test-*/, unless _SCRATCH says that the server's data is thrown away.
 # Usage: deploy/test.sh [ARGUMENTS OF cargo test…]
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)

@@ -94,6 +94,7 @@ fn s3_config() -> Option<S3Config> {
     let variable = |name: &str| std::env::var(format!("CASELOCK_TEST_S3_{name}")).ok();
     Some(S3Config {
         bucket: format!("load-{:x}", rand::random::<u64>()),
+        prefix: String::new(),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: Some(variable("ENDPOINT")?),
         access_key: variable("ACCESS_KEY"),

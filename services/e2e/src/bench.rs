@@ -33,8 +33,8 @@ async fn start_archiver(
     signing_key: PathBuf,
     stop: CancellationToken,
 ) -> anyhow::Result<Archiver> {
-    // In a bucket of one's own nothing is locked for half a year.
-    let short = std::env::var_os("CASELOCK_TEST_S3_BUCKET").map(|_| "PT15M".to_owned());
+    // On a server of one's own nothing is locked for half a year.
+    let short = std::env::var_os("CASELOCK_TEST_S3_SCRATCH").is_none().then(|| "PT15M".to_owned());
     let retention = RetentionConfig { unlawful_period_for_tests: short, ..RetentionConfig::default() };
     let config = ArchiverConfig { signing_key, retention, ..ArchiverConfig::default() };
     let (clock, health) = (system_clock(), Health::default());

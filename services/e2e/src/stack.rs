@@ -98,11 +98,11 @@ impl Stack {
             dir,
         };
         stack.config = stack.base_config();
-        stack.config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        if variables("CASELOCK_TEST_S3_BUCKET").is_some() {
-            // In a bucket of one's own nothing is locked for half a year.
+        if variables("CASELOCK_TEST_S3_SCRATCH").is_none() {
+            // On a server of one's own nothing is locked for half a year.
             stack.config.push(("archiver.retention.unlawful_period_for_tests".into(), "PT15M".into()));
         }
+        stack.config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         if kind == Kind::Distributed {
             let topics = topics.iter().map(|(topic, key, value)| (*topic, (*key).to_owned(), (*value).to_owned()));
             let how = Provision { replication, settings: topics.collect() };
@@ -141,6 +141,7 @@ impl Stack {
                 );
                 config.push(("kafka.session_timeout_ms".into(), self.kafka.session_timeout_ms.to_string()));
                 config.push(("s3.bucket".into(), self.s3.bucket.clone()));
+                config.push(("s3.prefix".into(), self.s3.prefix.clone()));
                 config.push(("s3.region".into(), self.s3.region.clone()));
                 let named = [
                     ("endpoint", &self.s3.endpoint),
@@ -283,6 +284,11 @@ impl Stack {
         }
     }
 
+    /// What the bucket calls a key.
+    pub fn in_bucket(&self, key: &str) -> String {
+        format!("{}{key}", self.s3.prefix)
+    }
+
     /// Every record of a topic by now.
     pub async fn records(&self, topic: Topic) -> Vec<Entry> {
         let log = self.log().await;
@@ -311,17 +317,19 @@ impl Stack {
 
 fn kafka_config(variables: &dyn Fn(&str) -> Option<String>) -> (KafkaConfig, u32) {
     let named = KafkaConfig::for_tests(variables, format!("e2e-{}.", uuid::Uuid::new_v4()), PARTITIONS);
-    let (config, replicas) = named.unwrap_or_default();
+    let (config, replicas) = named.expect("CASELOCK_TEST_KAFKA names the broker to test against");
     (KafkaConfig { session_timeout_ms: 6_000, ..config }, replicas)
 }
 
 fn s3_config(variables: &dyn Fn(&str) -> Option<String>) -> S3Config {
     let variable = |name: &str| variables(&format!("CASELOCK_TEST_S3_{name}"));
+    let own = format!("e2e-{}", uuid::Uuid::new_v4());
     S3Config {
-        bucket: variable("BUCKET").unwrap_or_else(|| format!("e2e-{}", uuid::Uuid::new_v4())),
+        prefix: format!("{own}/"),
+        bucket: variable("BUCKET").unwrap_or(own),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: variable("ENDPOINT"),
-        access_key: variable("ACCESS_KEY"),
+        access_key: Some(variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against")),
         secret_key: variable("SECRET_KEY"),
     }
 }

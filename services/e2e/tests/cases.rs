@@ -282,7 +282,8 @@ async fn a_whole_life_until_the_lock_runs_out() {
         ("registry.bureaus_close_cases", "true"),
     ];
     let (stack, _registry) = start(Kind::Distributed, &short).await;
-    let footage = Footage::new().random("a", 1000);
+    let picture = ["-f", "lavfi", "-i", "testsrc2=size=640x480:duration=1", "-frames:v", "1"];
+    let footage = Footage::new().ffmpeg("a.jpg", &picture);
     let run = Uploader::new(&stack).upload(footage.path(), &["--set", "case_number=1"]);
     run.expect_stored(1);
     stack.wait_derived(&run).await;
@@ -293,8 +294,8 @@ async fn a_whole_life_until_the_lock_runs_out() {
         let version = oldest_version(&*store, &key).await.unwrap().unwrap().id;
         objects.push((key, version));
     }
-    // The original, the manifest, and what media said of it.
-    assert_eq!(objects.len(), 4, "{objects:?}");
+    // The original, the manifest, what media said of it, and its preview.
+    assert_eq!(objects.len(), 5, "{objects:?}");
     let case = |arguments: &[&str]| Uploader::ask(&stack, "demo", &[&["case"], arguments, &["1"]].concat());
     let locks = async || {
         let mut locks = Vec::new();
@@ -309,7 +310,7 @@ async fn a_whole_life_until_the_lock_runs_out() {
     // A plain delete puts a marker before the object, the others are refused; the keeper takes the marker away again.
     let resists = async |what: &str| {
         for (key, version) in &objects {
-            raw.delete_object().bucket(&stack.s3.bucket).key(key).send().await.unwrap();
+            raw.delete_object().bucket(&stack.s3.bucket).key(stack.in_bucket(key)).send().await.unwrap();
             for bypass in [false, true] {
                 let refused = store.delete_version(key, version, bypass).await.unwrap_err();
                 assert_eq!(refused.kind, ErrorKind::Locked, "{what}: {key}");
@@ -353,8 +354,33 @@ async fn a_whole_life_until_the_lock_runs_out() {
     let end = until("the holds off again", &are_free).await;
     assert!(end.duration_since(closing).as_secs() >= 29, "{end}");
     resists("closed again").await;
-    // Nothing is deleted by itself; but now it could be.
+    // Nothing is deleted by itself: it is listed, with why, and an operator hands the list back.
     until("it has run out", &|locks| locks.iter().all(|lock| lock.until < Some(Timestamp::now()))).await;
-    let (key, version) = &objects[0];
-    store.delete_version(key, version, false).await.unwrap();
+    let list = || Uploader::asking(&stack, OPERATOR, &["dispose", "list", "--bureau", "demo"]).output().unwrap().stdout;
+    wait_until("the list", || String::from_utf8(list()).unwrap().lines().count() == 2);
+    let csv = stack.dir.path().join("list.csv").display().to_string();
+    fs::write(&csv, list()).unwrap();
+    let listed = fs::read_to_string(&csv).unwrap();
+    assert!(listed.contains(&ids(&run)[0]) && listed.trim_end().ends_with(",closed_case,1"), "{listed}");
+    let dispose = || {
+        let arguments = ["dispose", "run", "--from", &csv, "--bureau", "demo", "--reason", "期满"];
+        let done = Uploader::ask(&stack, OPERATOR, &arguments);
+        assert_eq!((done.code, &done.events[0]["refused"]), (0, &Value::Null), "{:?} {}", done.events, done.stderr);
+        done.events[0]["record_key"].as_str().unwrap().to_owned()
+    };
+    let record = dispose();
+    for (key, _) in &objects {
+        assert_eq!(store.versions(key).await.unwrap(), [], "{key}");
+    }
+    // What is left is the record, held; a second order finds it, and removes nothing more.
+    assert_eq!(dispose(), record);
+    let version = oldest_version(&*store, &record).await.unwrap().unwrap().id;
+    assert!(store.lock(&record, &version).await.unwrap().hold);
+    assert!(Uploader::ask(&stack, "demo", &["find"]).events.is_empty());
+    let told = stack.records(Topic::Events).await.into_iter().map(|entry| header(&entry.record, "ce_type"));
+    assert_eq!(told.filter(|kind| kind == "io.caselock.recording.disposed.v1").count(), 1);
+    // Who still has the file, and uploads it once more, has it stored anew.
+    let again = Uploader::new(&stack).upload(footage.path(), &["--set", "case_number=1"]);
+    again.expect_stored(1);
+    assert_eq!(ids(&again), ids(&run));
 }

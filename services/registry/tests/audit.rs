@@ -139,13 +139,13 @@ async fn weak_locks_and_delete_markers_on_the_s3_server() {
     let in_a_day = SystemTime::now() + Duration::from_secs(86_400);
     for key in world.store.keys("v1/demo/", None).await.unwrap().keys {
         let (_, bytes) = read_document(&*world.store, &key, 1 << 20).await.unwrap().unwrap();
-        let put = raw.put_object().bucket(&stack.s3.bucket).key(&key).body(bytes.into());
+        let put = raw.put_object().bucket(&stack.s3.bucket).key(stack.in_bucket(&key)).body(bytes.into());
         let put = put.checksum_algorithm("CRC64NVME".into()).object_lock_mode("GOVERNANCE".into());
         put.object_lock_retain_until_date(in_two_days.into()).send().await.unwrap();
-        let set = raw.get_object_retention().bucket(&stack.s3.bucket).key(&key).send().await.unwrap();
+        let set = raw.get_object_retention().bucket(&stack.s3.bucket).key(stack.in_bucket(&key)).send().await.unwrap();
         let mut shorter = set.retention.unwrap();
         shorter.retain_until_date = Some(in_a_day.into());
-        let shorten = raw.put_object_retention().bucket(&stack.s3.bucket).key(&key).retention(shorter);
+        let shorten = raw.put_object_retention().bucket(&stack.s3.bucket).key(stack.in_bucket(&key)).retention(shorter);
         shorten.bypass_governance_retention(true).send().await.unwrap();
     }
     let fresh = Kind::Postgres.fresh().await;
@@ -166,9 +166,18 @@ async fn weak_locks_and_delete_markers_on_the_s3_server() {
     assert_eq!(found(&cases).await, [copied.clone()].into());
 
     let manifest = object_key::manifest(&demo(), world.id, 0);
-    raw.delete_object().bucket(&stack.s3.bucket).key(&manifest).send().await.unwrap();
+    raw.delete_object().bucket(&stack.s3.bucket).key(stack.in_bucket(&manifest)).send().await.unwrap();
     assert_eq!(found(&cases).await, [copied.clone(), (What::Hidden, "manifest.json".to_owned())].into());
     keeper.round().await.unwrap();
     assert_eq!(found(&cases).await, [copied].into());
-    assert_eq!(raw.head_object().bucket(&stack.s3.bucket).key(&manifest).send().await.unwrap().delete_marker(), None);
+    assert_eq!(
+        raw.head_object()
+            .bucket(&stack.s3.bucket)
+            .key(stack.in_bucket(&manifest))
+            .send()
+            .await
+            .unwrap()
+            .delete_marker(),
+        None
+    );
 }

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct S3Config {
     /// The bucket: created with object lock.
     pub bucket: String,
+    /// What every key in it begins with, `county/` for example, where others use the bucket as well; empty otherwise. Documents
+    /// and receipts name keys without it. Never changed once something is stored.
+    pub prefix: String,
     /// The region.
     pub region: String,
     /// The endpoint, for servers other than AWS's.
@@ -27,6 +30,7 @@ impl Default for S3Config {
     fn default() -> Self {
         Self {
             bucket: "caselock".into(),
+            prefix: String::new(),
             region: "us-east-1".into(),
             endpoint: None,
             access_key: None,

@@ -32,12 +32,19 @@ const FOOTAGE: &str = "v1/";
 pub struct S3Store {
     client: Client,
     bucket: String,
+    prefix: String,
 }
 
 impl S3Store {
     /// Prepares the client; nothing is asked yet.
     pub async fn open(config: &S3Config) -> Arc<Self> {
-        Arc::new(Self { client: connect(config).await, bucket: config.bucket.clone() })
+        let S3Config { bucket, prefix, .. } = config.clone();
+        Arc::new(Self { client: connect(config).await, bucket, prefix })
+    }
+
+    /// What the bucket calls a key.
+    fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
     }
 
     /// Creates the bucket with object lock, unless it is there. For tests and demonstrations: operators make theirs
@@ -62,7 +69,7 @@ impl S3Store {
     }
 
     async fn head(&self, key: &str, version: &str) -> Result<HeadObjectOutput> {
-        let head = self.client.head_object().bucket(&self.bucket).key(key).version_id(version);
+        let head = self.client.head_object().bucket(&self.bucket).key(self.name(key)).version_id(version);
         let head = head.checksum_mode(ChecksumMode::Enabled).send().await;
         head.map_err(|e| convert(key, Call::Plain, e))
     }
@@ -87,7 +94,7 @@ impl Store for S3Store {
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
-            .key(key)
+            .key(self.name(key))
             .content_type(&new.content_type)
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
@@ -105,7 +112,7 @@ impl Store for S3Store {
             .client
             .upload_part()
             .bucket(&self.bucket)
-            .key(key)
+            .key(self.name(key))
             .upload_id(id)
             .part_number(number as i32)
             .checksum_crc64_nvme(base64(crc))
@@ -129,7 +136,7 @@ impl Store for S3Store {
             .client
             .complete_multipart_upload()
             .bucket(&self.bucket)
-            .key(key)
+            .key(self.name(key))
             .upload_id(id)
             .if_none_match("*")
             .checksum_type(ChecksumType::FullObject)
@@ -142,7 +149,7 @@ impl Store for S3Store {
     }
 
     async fn abort(&self, key: &str, id: &str) -> Result<()> {
-        let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
+        let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(self.name(key)).upload_id(id);
         match abort.send().await.map_err(|e| convert(key, Call::Multipart, e)) {
             Err(error) if error.kind != ErrorKind::MultipartGone => Err(error),
             _ => Ok(()),
@@ -154,7 +161,7 @@ impl Store for S3Store {
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(key)
+            .key(self.name(key))
             .if_none_match("*")
             .content_type(&new.content_type)
             .checksum_crc64_nvme(base64(crc))
@@ -170,25 +177,26 @@ impl Store for S3Store {
     async fn versions(&self, key: &str) -> Result<Vec<Version>> {
         let (mut versions, mut markers) = (Vec::new(), Vec::new());
         let (mut next_key, mut next_version) = (None, None);
+        let name = self.name(key);
         loop {
-            let page = self.client.list_object_versions().bucket(&self.bucket).prefix(key);
+            let page = self.client.list_object_versions().bucket(&self.bucket).prefix(&name);
             let page = page.set_key_marker(next_key).set_version_id_marker(next_version);
             let page = page.send().await.map_err(|e| convert(key, Call::Plain, e))?;
             (next_key, next_version) = (page.next_key_marker, page.next_version_id_marker);
-            let own = page.versions.unwrap_or_default().into_iter().filter(|v| v.key.as_deref() == Some(key));
+            let own = page.versions.unwrap_or_default().into_iter().filter(|v| v.key.as_deref() == Some(&*name));
             versions.extend(own.map(|v| Version {
                 id: v.version_id.unwrap_or_default(),
                 is_delete_marker: false,
                 size: v.size.unwrap_or_default().max(0) as u64,
             }));
-            let own = page.delete_markers.unwrap_or_default().into_iter().filter(|m| m.key.as_deref() == Some(key));
+            let own = page.delete_markers.unwrap_or_default().into_iter().filter(|m| m.key.as_deref() == Some(&*name));
             markers.extend(own.map(|m| Version {
                 id: m.version_id.unwrap_or_default(),
                 is_delete_marker: true,
                 size: 0,
             }));
             // The key itself sorts before every other key with this prefix.
-            if page.is_truncated != Some(true) || next_key.as_deref() != Some(key) {
+            if page.is_truncated != Some(true) || next_key.as_deref() != Some(&*name) {
                 break;
             }
         }
@@ -200,13 +208,14 @@ impl Store for S3Store {
 
     async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
         let mut keys = Vec::new();
-        let mut marker = (after.map(str::to_owned), None);
+        let mut marker = (after.map(|after| self.name(after)), None);
         // A page of versions may hold nothing but delete markers, or versions of the key that was last.
         loop {
-            let page = self.client.list_object_versions().bucket(&self.bucket).prefix(prefix);
+            let page = self.client.list_object_versions().bucket(&self.bucket).prefix(self.name(prefix));
             let page = page.set_key_marker(marker.0).set_version_id_marker(marker.1);
             let page = page.send().await.map_err(|e| convert(prefix, Call::Plain, e))?;
-            keys.extend(page.versions.unwrap_or_default().into_iter().filter_map(|version| version.key));
+            let names = page.versions.unwrap_or_default().into_iter().filter_map(|version| version.key);
+            keys.extend(names.filter_map(|name| name.strip_prefix(&self.prefix).map(str::to_owned)));
             keys.retain(|key| Some(key.as_str()) > after);
             keys.dedup();
             let more = page.is_truncated == Some(true);
@@ -231,7 +240,7 @@ impl Store for S3Store {
     }
 
     async fn read(&self, key: &str, version: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let mut get = self.client.get_object().bucket(&self.bucket).key(key).version_id(version);
+        let mut get = self.client.get_object().bucket(&self.bucket).key(self.name(key)).version_id(version);
         if from > 0 {
             get = get.range(format!("bytes={from}-"));
         }
@@ -261,7 +270,7 @@ impl Store for S3Store {
             .mode(ObjectLockRetentionMode::Compliance)
             .retain_until_date(date(until))
             .build();
-        let put = self.client.put_object_retention().bucket(&self.bucket).key(key).version_id(version);
+        let put = self.client.put_object_retention().bucket(&self.bucket).key(self.name(key)).version_id(version);
         let put = put.retention(retention);
         let Err(error) = put.clone().send().await else { return Ok(()) };
         let refused = convert(key, Call::Lock, error);
@@ -276,13 +285,13 @@ impl Store for S3Store {
     async fn set_hold(&self, key: &str, version: &str, on: bool) -> Result<()> {
         let status = if on { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
         let hold = ObjectLockLegalHold::builder().status(status).build();
-        let put = self.client.put_object_legal_hold().bucket(&self.bucket).key(key).version_id(version);
+        let put = self.client.put_object_legal_hold().bucket(&self.bucket).key(self.name(key)).version_id(version);
         put.legal_hold(hold).send().await.map_err(|e| convert(key, Call::Plain, e))?;
         Ok(())
     }
 
     async fn delete_version(&self, key: &str, version: &str, bypass: bool) -> Result<()> {
-        let delete = self.client.delete_object().bucket(&self.bucket).key(key).version_id(version);
+        let delete = self.client.delete_object().bucket(&self.bucket).key(self.name(key)).version_id(version);
         let delete = if bypass { delete.bypass_governance_retention(true) } else { delete };
         delete.send().await.map_err(|e| convert(key, Call::Lock, e))?;
         Ok(())
@@ -291,7 +300,7 @@ impl Store for S3Store {
     async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
         let asked = self.client.get_bucket_lifecycle_configuration().bucket(&self.bucket).send().await;
         match asked {
-            Ok(lifecycle) => Ok(shortest_abort(lifecycle.rules())),
+            Ok(lifecycle) => Ok(shortest_abort(lifecycle.rules(), &self.name(FOOTAGE))),
             Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Ok(None),
             Err(error) => match convert(&self.bucket, Call::Plain, error) {
                 error if error.kind == ErrorKind::Unavailable => Err(error),
@@ -316,13 +325,13 @@ impl Store for S3Store {
 }
 
 /// After what time the first rule that may concern footage aborts an unfinished upload.
-fn shortest_abort(rules: &[LifecycleRule]) -> Option<SignedDuration> {
+fn shortest_abort(rules: &[LifecycleRule], footage: &str) -> Option<SignedDuration> {
     let enabled = rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled);
     let concerning = enabled.filter(|rule| {
         // Older rules have their prefix beside the filter.
         #[allow(deprecated)]
         let prefix = rule.filter().and_then(|filter| filter.prefix()).or(rule.prefix()).unwrap_or_default();
-        prefix.starts_with(FOOTAGE) || FOOTAGE.starts_with(prefix)
+        prefix.starts_with(footage) || footage.starts_with(prefix)
     });
     let days = concerning.filter_map(|rule| rule.abort_incomplete_multipart_upload()?.days_after_initiation());
     days.min().map(|days| SignedDuration::from_hours(24 * i64::from(days)))
@@ -365,9 +374,10 @@ mod tests {
     #[test]
     fn the_first_rule_that_concerns_footage_counts() {
         use ExpirationStatus::{Disabled, Enabled};
-        assert_eq!(shortest_abort(&[]), None);
-        assert_eq!(shortest_abort(&[rule("logs/", 1, Enabled.clone()), rule("", 1, Disabled)]), None);
+        assert_eq!(shortest_abort(&[], FOOTAGE), None);
+        assert_eq!(shortest_abort(&[rule("logs/", 1, Enabled.clone()), rule("", 1, Disabled)], FOOTAGE), None);
         let rules = [rule("", 40, Enabled.clone()), rule("v1/demo/", 7, Enabled)];
-        assert_eq!(shortest_abort(&rules), Some(SignedDuration::from_hours(7 * 24)));
+        assert_eq!(shortest_abort(&rules, FOOTAGE), Some(SignedDuration::from_hours(7 * 24)));
+        assert_eq!(shortest_abort(&rules, "county/v1/"), Some(SignedDuration::from_hours(40 * 24)));
     }
 }

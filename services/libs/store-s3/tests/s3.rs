@@ -13,6 +13,7 @@ fn variable(name: &str) -> Option<String> {
 fn config() -> S3Config {
     S3Config {
         bucket: variable("BUCKET").unwrap_or_else(|| "caselock-test".into()),
+        prefix: format!("test-{}/", uuid::Uuid::new_v4()),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: variable("ENDPOINT"),
         access_key: Some(variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against")),
@@ -20,9 +21,8 @@ fn config() -> S3Config {
     }
 }
 
-async fn store() -> Arc<S3Store> {
-    let config = config();
-    let store = S3Store::open(&config).await;
+async fn open(config: &S3Config) -> Arc<S3Store> {
+    let store = S3Store::open(config).await;
     if variable("BUCKET").is_none() {
         store.create_bucket().await.unwrap();
     }
@@ -30,7 +30,7 @@ async fn store() -> Arc<S3Store> {
 }
 
 async fn fresh() -> (Arc<dyn Store>, String, ()) {
-    (store().await, format!("v1/test/{}", uuid::Uuid::new_v4()), ())
+    (open(&config()).await, format!("v1/test/{}", uuid::Uuid::new_v4()), ())
 }
 
 caselock_store::contract_tests!(fresh());
@@ -47,13 +47,14 @@ async fn a_bucket_without_object_lock_is_refused_by_name() {
 /// A plain DELETE hides a locked object from HEAD and from `If-None-Match` alike: it is looked for behind the marker.
 #[tokio::test]
 async fn an_object_behind_a_delete_marker_is_still_the_object() {
-    let store = store().await;
+    let config = config();
+    let store = open(&config).await;
     let key = format!("v1/test/{}/original", uuid::Uuid::new_v4());
     let lock_until = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 60).unwrap();
     let new = NewObject { content_type: "text/plain".into(), part_size: 0, lock_until };
     let Created::New(version) = create(&*store, &key, &new, "footage".into()).await.unwrap() else { panic!() };
-    let client = caselock_store_s3::connect(&config()).await;
-    client.delete_object().bucket(config().bucket).key(&key).send().await.unwrap();
+    let client = caselock_store_s3::connect(&config).await;
+    client.delete_object().bucket(&config.bucket).key(format!("{}{key}", config.prefix)).send().await.unwrap();
     let versions = store.versions(&key).await.unwrap();
     assert_eq!(versions.iter().filter(|version| version.is_delete_marker).count(), 1);
     let again = create(&*store, &key, &new, "other".into()).await.unwrap();
