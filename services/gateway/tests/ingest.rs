@@ -37,6 +37,15 @@ impl Bench {
         Self { log: EmbeddedLog::open(&dir.path().join("log")).unwrap(), _dir: dir }
     }
 
+    /// How many facts were ever in the log.
+    async fn facts(&self) -> u64 {
+        let mut count = 0;
+        for partition in 0..self.log.partitions(Topic::Uploads) {
+            count += self.log.bounds(Topic::Uploads, partition).await.unwrap().end;
+        }
+        count
+    }
+
     async fn door(&self, bureau: &str) -> Door {
         self.door_with(bureau, |_| {}).await
     }
@@ -187,6 +196,36 @@ async fn what_one_gateway_accepts_every_gateway_knows() {
     assert_eq!(reason(&a.client.abandon_upload(abandon).await.unwrap_err()), "UPLOAD_CLOSED");
 }
 
+/// How large a recording is that was opened without a size, its segments and its seal say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_was_not_declared_is_the_seals_to_say() {
+    let bench = Bench::new();
+    let mut door = bench.door("demo").await;
+    let all = bytes(2 * SEGMENT + 5);
+    let recording = door.open("k", None).await;
+    for (index, segment) in all.chunks(SEGMENT).enumerate() {
+        assert!(matches!(door.send(&recording, index as u32, segment).await, Outcome::Accepted(_)));
+    }
+    // More than is there; less, at a segment's end and within one; none at all.
+    let more = bytes(2 * SEGMENT + 6);
+    assert_eq!(reason(&door.seal(&recording, &more).await.unwrap_err()), "SEAL_DIGEST_MISMATCH");
+    let longer = bytes(3 * SEGMENT + 1);
+    let gaps = door.seal(&recording, &longer).await.unwrap_err();
+    assert!(reason(&gaps) == "SEAL_INCOMPLETE" && gaps.message().contains("missing: 3"), "{gaps}");
+    for less in [&all[..2 * SEGMENT], &all[..SEGMENT + 1], &all[..0]] {
+        let refused = door.seal(&recording, less).await.unwrap_err();
+        assert!(["SEAL_DIGEST_MISMATCH", "RECORDING_EMPTY"].contains(&reason(&refused).as_str()), "{refused}");
+    }
+    assert_eq!(door.seal(&recording, &all).await.unwrap().state(), RecordingState::Sealed);
+    // A segment in the middle that is short makes no whole.
+    let short = door.open("short", None).await;
+    for (index, segment) in [&all[..10], &all[..20]].into_iter().enumerate() {
+        door.send(&short, index as u32, segment).await;
+    }
+    let refused = door.seal(&short, &all[..30]).await.unwrap_err();
+    assert!(["SEAL_DIGEST_MISMATCH", "SEAL_INCOMPLETE"].contains(&reason(&refused).as_str()), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accepted_segment_is_in_the_log_once_however_often_it_comes() {
     let bench = Bench::new();
@@ -210,6 +249,7 @@ async fn an_accepted_segment_is_in_the_log_once_however_often_it_comes() {
 async fn bad_metadata_is_refused_with_every_field() {
     let bench = Bench::new();
     let mut door = bench.door("demo").await;
+    let before = bench.facts().await;
     let request = proto::OpenUploadRequest {
         idempotency_key: "two words".into(),
         metadata: Some(proto::RecordingMetadata { source: 4, ..Default::default() }),
@@ -232,15 +272,38 @@ async fn bad_metadata_is_refused_with_every_field() {
         "metadata.recorded_ended_at",
     ];
     assert_eq!(fields, expected);
+    // What each kind of source must say in addition; and of none of it anything is kept.
+    let times = ["metadata.recorded_started_at", "metadata.recorded_ended_at"];
+    let device = ["metadata.device_id", times[0], times[1]];
+    for (source, missing) in [
+        (proto::Source::StillCamera, &device[..]),
+        (proto::Source::AudioRecorder, &device),
+        (proto::Source::VideoCamera, &device),
+        (proto::Source::BodyWornRecorder, &device),
+        (proto::Source::FixedCamera, &["metadata.site", times[0], times[1]]),
+        (proto::Source::InformationPlatform, &times),
+        (proto::Source::Document, &["metadata.document_id"]),
+    ] {
+        let bare = proto::RecordingMetadata { source: source as i32, document_id: String::new(), ..metadata() };
+        let request = proto::OpenUploadRequest { idempotency_key: "k".into(), metadata: Some(bare), size: Some(1) };
+        let status = door.client.open_upload(request).await.unwrap_err();
+        assert_eq!(reason(&status), "METADATA_INVALID", "{source:?}");
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, missing, "{source:?}");
+    }
+    assert_eq!(bench.facts().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_stored_is_refused_at_the_opening() {
     let bench = Bench::new();
     let mut door = bench.door("demo").await;
+    let before = bench.facts().await;
     assert_eq!(reason(&door.try_open("k", Some(0)).await.unwrap_err()), "RECORDING_EMPTY");
     let too_large = Some(10_000 * (16 << 20) + 1);
     assert_eq!(reason(&door.try_open("k", too_large).await.unwrap_err()), "RECORDING_TOO_LARGE");
+    assert_eq!(bench.facts().await, before);
     assert_eq!(door.open("k", Some(10_000 * (16 << 20))).await.segment_size, 16 << 20);
 }
 
@@ -274,22 +337,15 @@ impl Door {
 async fn what_is_announced_is_in_the_log_once_and_opens_as_any_other() {
     let bench = Bench::new();
     let (mut first, mut second) = (bench.door("demo").await, bench.door("demo").await);
-    let facts = async || {
-        let mut count = 0;
-        for partition in 0..bench.log.partitions(Topic::Uploads) {
-            count += bench.log.bounds(Topic::Uploads, partition).await.unwrap().end;
-        }
-        count
-    };
     let opened = first.open("opened", Some(3)).await;
-    let before = facts().await;
+    let before = bench.facts().await;
     let all = || ["a", "b", "opened", "a"].map(announcement).to_vec();
     let ids = first.announce(all()).await.unwrap();
     assert_eq!((ids.len(), &ids[2], &ids[3]), (4, &opened.recording_id, &ids[0]));
-    assert_eq!(facts().await, before + 2);
+    assert_eq!(bench.facts().await, before + 2);
     // Through the other gateway as well: nothing new.
     assert_eq!(second.announce(all()).await.unwrap(), ids);
-    assert_eq!(facts().await, before + 2);
+    assert_eq!(bench.facts().await, before + 2);
     // An announcement is no upload yet.
     let asked = second.client.get_upload(proto::GetUploadRequest { recording_id: ids[0].clone() }).await;
     assert_eq!(reason(&asked.unwrap_err()), "RECORDING_NOT_FOUND");

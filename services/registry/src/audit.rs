@@ -8,7 +8,7 @@ use caselock_domain::{
     extension::Extension,
     id::{BureauId, RecordingId},
     manifest, object_key,
-    retention::rule::{Keeping, Rolling, keeping},
+    retention::rule::{Because, Keeping, Rolling, keeping},
     time::Timestamp,
 };
 use caselock_store::{Store, oldest_version, read_document};
@@ -104,8 +104,10 @@ pub struct Rule {
     pub until: Timestamp,
     /// Whether there must be a hold.
     pub legal_hold: bool,
-    /// `floor`, `open_case`, `closed_case` or `permanent_case`.
+    /// `floor`, `open_case`, `closed_case`, `permanent_case` or `earlier_lock`.
     pub because: &'static str,
+    /// The same in words, for people.
+    pub derivation: String,
     /// The case it follows from.
     pub case: Option<String>,
     /// The end of the least period, which the date is never before.
@@ -193,6 +195,7 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
             until: wanted.until,
             legal_hold: wanted.hold,
             because,
+            derivation: derivation(cases, &subject.bureau, &wanted.because).await?,
             case: case.map(str::to_owned),
             floor: subject.floor,
         }),
@@ -204,6 +207,23 @@ async fn line(cases: &Cases, rolling: &Rolling, id: String) -> Result<Option<Lin
         locked_until,
         findings,
     }))
+}
+
+/// Why a date is what it is.
+async fn derivation(cases: &Cases, bureau: &BureauId, because: &Because) -> Result<String, RegistryError> {
+    Ok(match because {
+        Because::Floor => "the least period, from the day it was stored".into(),
+        Because::OpenCase(number) => format!("case {number} is open, or not opened yet: held, and rolled forward"),
+        Because::PermanentCase(number) => format!("case {number} is kept for ever: held, and rolled forward"),
+        Because::EarlierLock => "it was locked for longer before, and no lock is shortened".into(),
+        Because::ClosedCase(number) => {
+            let row = sqlx::query("SELECT class, closed_on FROM cases WHERE bureau = $1 AND number = $2");
+            let row = row.bind(bureau.as_str()).bind(number.as_str()).fetch_optional(cases.db.pool()).await?;
+            let Some(row) = row else { return Ok(format!("case {number} is closed")) };
+            let [class, day] = ["class", "closed_on"].map(|column| row.try_get::<Option<String>, _>(column));
+            format!("case {number} was closed as {} on {}", class?.unwrap_or_default(), day?.unwrap_or_default())
+        }
+    })
 }
 
 /// The extensions of a recording's deadline that must lie beside it.
@@ -379,7 +399,7 @@ async fn unknown(cases: &Cases, patience: Duration, mut tell: impl FnMut(&Line))
         Line::of_key(key, bureau, object_key::owner(key).unwrap_or(key).to_owned(), Kind::UnknownObject)
     };
     loop {
-        let page = cases.store.keys("v1/", after.as_deref()).await?;
+        let page = cases.store.keys("", after.as_deref()).await?;
         for key in page.keys.iter().filter(|key| !key.starts_with("v1/probe/")) {
             let owner = known_by(key);
             if last.as_ref().is_none_or(|(known, _)| known != owner) {

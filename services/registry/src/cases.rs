@@ -9,6 +9,7 @@ use bytes::Bytes;
 use caselock_domain::{
     case::{self, Case, CaseChange, CaseEntry, CaseId, CaseNumber, Kept, Status},
     event::RegistryEvent,
+    flag::Flag,
     id::BureauId,
     object_key,
     retention::end_of,
@@ -187,19 +188,23 @@ impl Cases {
         rows.fetch_all(self.db.pool()).await?.iter().map(entry).collect()
     }
 
-    /// Numbers of a bureau's cases that come after one, in order; of those that stand so, where that is said.
+    /// Numbers of a bureau's cases that come after one, in order; of those that stand so and are flagged so, where that is said.
     pub async fn numbers(
         &self,
         bureau: &BureauId,
         status: Option<&str>,
+        flag: Option<Flag>,
         after: &str,
         limit: u32,
     ) -> Result<Vec<CaseNumber>, RegistryError> {
         let rows = sqlx::query(
             "SELECT number FROM cases WHERE bureau = $1 AND number > $2 AND ($3 = '' OR status = $3)
-             ORDER BY number LIMIT $4",
+             AND ($4 = '' OR EXISTS (SELECT 1 FROM flags f WHERE f.subject = cases.id AND f.flag = $4))
+             ORDER BY number LIMIT $5",
         );
-        let rows = rows.bind(bureau.to_string()).bind(after).bind(status.unwrap_or_default()).bind(i64::from(limit));
+        let flag = flag.map(Flag::as_str).unwrap_or_default();
+        let rows = rows.bind(bureau.to_string()).bind(after).bind(status.unwrap_or_default()).bind(flag);
+        let rows = rows.bind(i64::from(limit));
         let number = |row: &AnyRow| {
             let number: String = row.try_get(0)?;
             CaseNumber::try_from(number).map_err(|e| RegistryError::Entry(e.to_string()))

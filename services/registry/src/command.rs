@@ -57,7 +57,7 @@ fn show(line: &Line, json: bool) {
     for Finding { finding, key } in &line.findings {
         // Of what is not there, and of what nobody knows, dates say nothing.
         let rule = line.rule.as_ref().filter(|_| !matches!(finding, Kind::MissingObject | Kind::UnknownObject));
-        let wanted = rule.map(|rule| format!(": the rule says {} by {}", rule.until, rule.because));
+        let wanted = rule.map(|rule| format!(": the rule says {}, since {}", rule.until, rule.derivation));
         let found = rule.and(line.locked_until).map(|until| format!(", the store {until}"));
         // By the name that the documentation has.
         let name = serde_json::to_value(finding).unwrap_or_default();

@@ -38,7 +38,7 @@ pub struct Found {
     pub locked_until: Option<i64>,
     /// Whether all was held when it was read back last.
     pub hold: bool,
-    /// `floor`, `open_case`, `closed_case` or `permanent_case`.
+    /// `floor`, `open_case`, `closed_case`, `permanent_case` or `earlier_lock`.
     pub follows: Option<String>,
     /// The case both follow from.
     pub follows_case: Option<String>,

@@ -201,6 +201,7 @@ pub fn words(because: &Because) -> (&'static str, Option<&str>) {
         Because::Floor => ("floor", None),
         Because::OpenCase(number) => ("open_case", Some(number.as_str())),
         Because::ClosedCase(number) => ("closed_case", Some(number.as_str())),
+        Because::EarlierLock => ("earlier_lock", None),
         Because::PermanentCase(number) => ("permanent_case", Some(number.as_str())),
     }
 }

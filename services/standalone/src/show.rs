@@ -184,6 +184,7 @@ fn because(found: &Found) -> String {
         Some("floor") => "\nby the least period".into(),
         Some("open_case") => format!("\nby case {case},\nopen or not opened yet"),
         Some("closed_case") => format!("\nby closed case {case}"),
+        Some("earlier_lock") => "\nby an earlier lock".into(),
         Some("permanent_case") => format!("\nby permanent case {case}"),
         _ => String::new(),
     }

@@ -314,6 +314,9 @@ pub struct ListCases {
     /// Only those that stand so.
     #[arg(long, value_parser = ["open", "closed", "permanent"])]
     pub status: Option<String>,
+    /// Only those that are flagged so.
+    #[arg(long, value_parser = ["footage_missing"])]
+    pub flag: Option<String>,
 }
 
 #[derive(Args)]

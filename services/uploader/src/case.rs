@@ -1,7 +1,7 @@
 //! `caselock case`.
 
 use caselock_proto::v1::{
-    AddCaseNoteRequest, AmendCaseRequest, BindRecordingsRequest, Case, CaseEntry, CaseStatus, CloseCaseRequest,
+    AddCaseNoteRequest, AmendCaseRequest, BindRecordingsRequest, Case, CaseEntry, CaseStatus, CloseCaseRequest, Flag,
     ListCasesRequest, OpenCaseRequest, ReopenCaseRequest,
 };
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::{
     STORED, args,
     fields::yes_or_no,
     import,
-    registry::{answer, case_name, client, text, time, whole_case, word},
+    registry::{answer, case_name, client, named, text, time, whole_case, word},
     table::{Column, brief, full, print, times, words},
     usage,
 };
@@ -130,12 +130,12 @@ async fn show(asked: args::ShowCase) -> anyhow::Result<u8> {
 
 async fn list(asked: args::ListCases) -> anyhow::Result<u8> {
     let mut client = client(&asked.registry)?;
-    let name = asked.status.map(|status| format!("CASE_STATUS_{}", status.to_uppercase()));
-    let status = name.and_then(|name| CaseStatus::from_str_name(&name)).unwrap_or_default() as i32;
+    let status = named(asked.status, "CASE_STATUS_", CaseStatus::from_str_name);
+    let flag = named(asked.flag, "FLAG_", Flag::from_str_name);
     let (mut rows, mut page_token) = (Vec::new(), String::new());
     loop {
         let bureau = asked.registry.bureau.clone();
-        let page = ListCasesRequest { bureau, status, page_size: 1000, page_token };
+        let page = ListCasesRequest { bureau, status, page_size: 1000, page_token, flag };
         let page = answer(client.list_cases(page).await)?;
         rows.extend(page.cases.into_iter().map(row));
         page_token = page.next_page_token;
@@ -144,7 +144,7 @@ async fn list(asked: args::ListCases) -> anyhow::Result<u8> {
         }
     }
     // A list does not count recordings.
-    let kept = |name: &str| !["recordings", "unsettled", "flags"].contains(&name);
+    let kept = |name: &str| !["recordings", "unsettled"].contains(&name);
     let keep: Vec<bool> = COLUMNS.iter().map(|column| kept(column.name)).collect();
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|column| kept(column.name)).collect();
     for row in &mut rows {

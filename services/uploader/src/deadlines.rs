@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     STORED, args,
     fields::moment,
-    registry::{answer, client, pages, text, time, word},
+    registry::{answer, client, named, pages, text, time, word},
     table::{Column, brief, full, print, times, words},
     usage,
 };
@@ -39,8 +39,7 @@ pub async fn run(command: args::Deadlines) -> anyhow::Result<u8> {
 
 async fn list(asked: args::ListDeadlines) -> anyhow::Result<u8> {
     let mut client = client(&asked.registry)?;
-    let name = asked.standing.map(|standing| format!("DEADLINE_STANDING_{}", standing.to_uppercase()));
-    let standing = name.and_then(|name| DeadlineStanding::from_str_name(&name)).unwrap_or_default() as i32;
+    let standing = named(asked.standing, "DEADLINE_STANDING_", DeadlineStanding::from_str_name);
     let request = ListDeadlinesRequest {
         bureau: asked.registry.bureau.clone(),
         standing,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     STORED, args,
     fields::moment,
-    registry::{answer, client, pages, text, time, word},
+    registry::{answer, client, named, pages, text, time, word},
     table::{Column, brief, full, print, times, words},
     usage,
 };
@@ -68,11 +68,6 @@ pub async fn run(asked: args::Find) -> anyhow::Result<u8> {
     });
     print(&COLUMNS, found.await?.into_iter().map(row).collect(), asked.registry.json)?;
     Ok(STORED)
-}
-
-/// The number of a schema's word that was given in small letters; 0 where none was.
-fn named<T: Into<i32>>(word: Option<String>, prefix: &str, parse: fn(&str) -> Option<T>) -> i32 {
-    word.and_then(|word| parse(&format!("{prefix}{}", word.to_uppercase()))).map_or(0, Into::into)
 }
 
 fn row(found: FoundRecording) -> Vec<Value> {

@@ -95,3 +95,8 @@ pub fn word(name: &str, prefix: &str) -> Value {
         word => word.into(),
     }
 }
+
+/// The number of a schema's word that was given in small letters; 0 where none was.
+pub fn named<T: Into<i32>>(word: Option<String>, prefix: &str, parse: fn(&str) -> Option<T>) -> i32 {
+    word.and_then(|word| parse(&format!("{prefix}{}", word.to_uppercase()))).map_or(0, Into::into)
+}

@@ -50,6 +50,11 @@ impl Flag {
         }
     }
 
+    /// Whether it is raised on a case, and not on a recording.
+    pub fn is_of_case(self) -> bool {
+        self == Self::FootageMissing
+    }
+
     /// The flag of a word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|flag| flag.as_str() == word)

@@ -456,7 +456,10 @@ mod tests {
             ..body_worn()
         };
         let times = ["recorded_started_at", "recorded_ended_at"];
-        assert_eq!(fields(&strip(proto::Source::BodyWornRecorder)), ["device_id", times[0], times[1]]);
+        use proto::Source::{AudioRecorder, BodyWornRecorder, StillCamera, VideoCamera};
+        for device in [StillCamera, AudioRecorder, VideoCamera, BodyWornRecorder] {
+            assert_eq!(fields(&strip(device)), ["device_id", times[0], times[1]], "{device:?}");
+        }
         assert_eq!(fields(&strip(proto::Source::FixedCamera)), ["site", times[0], times[1]]);
         assert_eq!(fields(&strip(proto::Source::InformationPlatform)), times);
         assert_eq!(fields(&strip(proto::Source::Document)), ["document_id"]);

@@ -1,7 +1,7 @@
 //! Calls about cases.
 
 use caselock_domain::{
-    case::{Case, CaseChange, CaseError, CaseNumber, Kept},
+    case::{Case, CaseChange, CaseError, CaseId, CaseNumber, Kept},
     id::{BureauId, RecordingId},
     metadata::MAX_TEXT,
     reason::Reason,
@@ -199,14 +199,23 @@ impl Api {
             Ok(proto::CaseStatus::Permanent) => Some("permanent"),
             Err(_) => return Err(Refusal::field(Reason::RequestInvalid, "status", "one of the values of the schema")),
         };
+        let flag = match show::flag_of(asked.flag) {
+            Some(None) => None,
+            Some(Some(flag)) if flag.is_of_case() => Some(flag),
+            _ => return Err(Refusal::field(Reason::RequestInvalid, "flag", "a flag of cases: FLAG_FOOTAGE_MISSING")),
+        };
         let size = page_size(asked.page_size)?;
-        let numbers = self.cases.numbers(&bureau, status, &asked.page_token, size).await.map_err(refusal)?;
+        let numbers = self.cases.numbers(&bureau, status, flag, &asked.page_token, size).await.map_err(refusal)?;
         let next_page_token = numbers.last().filter(|_| numbers.len() == size as usize);
         let next_page_token = next_page_token.map(ToString::to_string).unwrap_or_default();
+        let ids: Vec<_> = numbers.iter().map(|number| CaseId::derive(&bureau, number).to_string()).collect();
+        let raised = attention::raised(&self.cases.db, &ids).await.map_err(refusal)?;
         let mut cases = Vec::new();
         for number in &numbers {
-            let case = self.cases.find(&bureau, number).await.map_err(refusal)?;
-            cases.extend(case.map(|case| show::case(&case, (0, 0), Vec::new())));
+            let Some(case) = self.cases.find(&bureau, number).await.map_err(refusal)? else { continue };
+            let id = case.id().to_string();
+            let flags = raised.iter().filter(|(subject, _)| *subject == id).map(|(_, raised)| raised.clone()).collect();
+            cases.push(show::case(&case, (0, 0), flags));
         }
         Ok(proto::ListCasesResponse { cases, next_page_token })
     }

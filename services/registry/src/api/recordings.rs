@@ -2,6 +2,8 @@
 
 use caselock_domain::{
     case::CaseNumber,
+    deadline::Standing,
+    flag::Flag,
     id::RecordingId,
     reason::Reason,
     time::{ProtoTimestamp, from_proto},
@@ -26,7 +28,13 @@ impl Api {
         };
         let word = |field| invalid(field, "one of the values of the schema");
         let flag = show::flag_of(asked.flag).ok_or_else(|| word("flag"))?;
+        if flag.is_some_and(Flag::is_of_case) {
+            return Err(invalid("flag", "a flag of recordings: cases are found by ListCases"));
+        }
         let standing = show::standing_of(asked.deadline).ok_or_else(|| word("deadline"))?;
+        if matches!(standing, Some(Standing::Awaited | Standing::Overdue)) {
+            return Err(invalid("deadline", "on time, extended or late: what is not stored is found by ListDeadlines"));
+        }
         let verification = match proto::VerificationState::try_from(asked.verification) {
             Ok(proto::VerificationState::Unspecified) => None,
             Ok(proto::VerificationState::Pending) => Some("pending"),

@@ -123,6 +123,7 @@ fn because(follows: Option<&str>) -> proto::KeptBecause {
         Some("floor") => proto::KeptBecause::Floor,
         Some("open_case") => proto::KeptBecause::OpenCase,
         Some("closed_case") => proto::KeptBecause::ClosedCase,
+        Some("earlier_lock") => proto::KeptBecause::EarlierLock,
         Some("permanent_case") => proto::KeptBecause::PermanentCase,
         _ => proto::KeptBecause::Unspecified,
     }

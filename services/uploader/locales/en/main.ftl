@@ -78,6 +78,7 @@ word-floor = six months
 word-open_case = open case
 word-closed_case = closed case
 word-permanent_case = permanent case
+word-earlier_lock = earlier lock
 word-pending = pending
 word-intact = intact
 word-damaged = damaged

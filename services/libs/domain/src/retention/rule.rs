@@ -52,6 +52,9 @@ pub enum Because {
     PermanentCase(CaseNumber),
     /// A closed case whose file is kept longest.
     ClosedCase(CaseNumber),
+    /// A lock that was set for longer than is asked for now, and can't be shortened: its case was closed as another class before,
+    /// or rolled forward past its end.
+    EarlierLock,
 }
 
 /// What the law asks for a recording now. `set` is the date of its lock by now: it is never shortened, whatever the rule says.
@@ -84,6 +87,8 @@ pub fn keeping(
         if set < end_of(now, &rolling.when_under)? {
             until = until.max(end_of(now, &rolling.to)?);
         }
+    } else if set > until {
+        because = Because::EarlierLock;
     }
     Ok(Keeping { hold, until: until.max(set), because })
 }
@@ -189,10 +194,11 @@ mod tests {
                 // A hold is off only when every case has an end, and then the date is none before any of them.
                 prop_assert_eq!(kept.hold, ends.len() < bonds.len());
                 prop_assert!(ends.iter().all(|end| kept.until >= *end));
-                // The date names a case that is there and asks for it, or the floor.
+                // The date names a case that is there and asks for it, the floor, or what was set before.
                 match &kept.because {
-                    Because::Floor => prop_assert!(!kept.hold && ends.iter().all(|end| *end <= floor)),
-                    Because::ClosedCase(_) => prop_assert!(!kept.hold && ends.iter().any(|end| *end > floor)),
+                    Because::Floor => prop_assert!(!kept.hold && kept.until == floor),
+                    Because::ClosedCase(_) => prop_assert!(!kept.hold && ends.contains(&kept.until)),
+                    Because::EarlierLock => prop_assert!(!kept.hold && kept.until == set && !ends.contains(&set)),
                     Because::OpenCase(number) | Because::PermanentCase(number) => {
                         let named = bonds.iter().find(|bond| bond.number == *number).unwrap();
                         let has_an_end = matches!(named.status, Some(Status::Closed(Kept::Until { .. })));
