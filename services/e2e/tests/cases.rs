@@ -59,7 +59,12 @@ async fn a_case_from_the_command_line(kind: Kind) {
     let named = uploader.upload(footage.path(), &["--set", "case_number=（2026）罚－１"]);
     named.expect_stored(2);
     let footage = Footage::new().random("c", 3000);
-    let other = uploader.upload(footage.path(), &["--set", "officers=李四"]);
+    let used = ["recorded_started_at=2026-11-21 09:00:00", "recorded_ended_at=2026-11-21 09:10:00"];
+    let [started, ended] = used;
+    let other = uploader.upload(
+        footage.path(),
+        &["--set", "officers=李四", "--set", "device_id=DSJ-2", "--set", started, "--set", ended],
+    );
     other.expect_stored(1);
     let bound = ids(&other).remove(0);
 
@@ -68,6 +73,18 @@ async fn a_case_from_the_command_line(kind: Kind) {
     let held = settled(&stack, &["--case-number", number], 2);
     assert!(held.iter().all(|one| one["legal_hold"] == true && one["kept_because"] == "open_case"));
     assert_eq!(settled(&stack, &["--officer", "李四"], 1)[0]["kept_because"], "floor");
+    // By device, by time of use, by what reading it back found.
+    for (query, count) in [
+        (&["--device-id", "DSJ-2"][..], 1),
+        (&["--device-id", "DSJ-1"], 2),
+        (&["--used-from", "2026-11-21"], 1),
+        (&["--used-before", "2026-11-21"], 2),
+        (&["--used-from", "2026-11-20T09:00:00+08:00", "--used-before", "2026-11-20 09:00:01"], 2),
+        (&["--verification", "intact"], 3),
+        (&["--verification", "damaged"], 0),
+    ] {
+        settled(&stack, query, count);
+    }
     ask("demo", &["case", "bind", number, &bound]).expect_refused("CASE_NOT_FOUND");
     let opened = ask("demo", &["case", "open", number, "--cause", "无证行医"]);
     assert_eq!((&opened.answer()["status"], &opened.answer()["recordings"]), (&"open".into(), &2.into()));
@@ -80,8 +97,15 @@ async fn a_case_from_the_command_line(kind: Kind) {
     // What was answered is so: the recording is held, and found by what its case says.
     let found = ask("demo", &["find", "--recording", &bound]);
     assert_eq!((&found.answer()["legal_hold"], &found.answer()["kept_for_case"]), (&true.into(), &number.into()));
+    // What comes for a case that is open is evidence in it at once.
+    let later = uploader.upload(Footage::new().random("d", 4000).path(), &["--set", &format!("case_number={number}")]);
+    later.expect_stored(1);
+    assert_eq!(
+        settled(&stack, &["--case-number", number], 4).iter().filter(|one| one["legal_hold"] == true).count(),
+        4
+    );
     ask("demo", &["case", "amend", number, "--party", "某诊所"]).answer();
-    assert_eq!(settled(&stack, &["--party", "某诊所", "--cause", "无证行医", "--unit", "综合监督科"], 3).len(), 3);
+    settled(&stack, &["--party", "某诊所", "--cause", "无证行医", "--unit", "综合监督科"], 4);
     ask("demo", &["case", "note", number, "--reason", "设备故障", "--author", "张三", "--reviewer", "王五"]).answer();
 
     // Another bureau knows nothing of it.
@@ -99,13 +123,16 @@ async fn a_case_from_the_command_line(kind: Kind) {
     let closed = operator(&["case", "close", number, "--class", "10y", "--on", "2026-03-31"]);
     assert_eq!(closed.answer()["kept_until"], "2036-03-31T16:00:00Z");
     operator(&["case", "close", number, "--class", "30y"]).expect_refused("CASE_CLOSED");
-    for one in settled(&stack, &["--case-number", number], 3) {
+    // And what comes after it was closed is kept as long as the rest.
+    let last = uploader.upload(Footage::new().random("e", 5000).path(), &["--set", &format!("case_number={number}")]);
+    last.expect_stored(1);
+    for one in settled(&stack, &["--case-number", number], 5) {
         assert_eq!(one["locked_until"], "2036-03-31T16:00:00Z");
         assert_eq!((&one["legal_hold"], &one["kept_because"]), (&false.into(), &"closed_case".into()));
     }
     ask("demo", &["case", "reopen", number, "--reason", "申诉"]).answer();
     let held = ask("demo", &["find", "--case-number", number]).events;
-    assert!(held.len() == 3 && held.iter().all(|one| one["legal_hold"] == true), "{held:?}");
+    assert!(held.len() == 5 && held.iter().all(|one| one["legal_hold"] == true), "{held:?}");
     ask("demo", &["case", "reopen", number, "--reason", "other"]).expect_refused("CASE_NOT_CLOSED");
     let shown = operator(&["case", "show", number]);
     let kinds: Vec<_> =
@@ -122,7 +149,7 @@ async fn a_case_from_the_command_line(kind: Kind) {
     }
     stack.stop();
     let store = stack.store().await;
-    for id in ids(&named).iter().chain([&bound]) {
+    for id in [&named, &other, &later, &last].into_iter().flat_map(ids) {
         for key in store.keys(&format!("v1/demo/recordings/{id}/0/"), None).await.unwrap().keys {
             let version = oldest_version(&*store, &key).await.unwrap().unwrap().id;
             let lock = store.lock(&key, &version).await.unwrap();

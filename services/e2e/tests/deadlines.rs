@@ -1,15 +1,21 @@
 //! Deadlines from the command line, on both stacks: what is announced, stored, late and never comes.
 #![allow(clippy::unwrap_used)]
 
-use std::{process::Command, time::Instant};
+use std::{collections::HashSet, process::Command, time::Instant};
 
+use caselock_client::{Connect, Tls};
 use caselock_domain::{calendar::Calendar, time::Timestamp};
 use caselock_e2e::{
     Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, on_both_stacks, postgres_database,
     wait_until,
 };
 use caselock_log::Topic;
+use caselock_proto::v1::{
+    DeadlineStanding, FindRecordingsRequest, Flag, ListDeadlinesRequest, registry_service_client::RegistryServiceClient,
+};
 use serde_json::Value;
+use tonic::transport::Channel;
+use tonic_types::StatusExt;
 
 on_both_stacks!(the_regulations_vectors_from_the_command_line, what_is_on_a_device_is_known_before_it_comes);
 
@@ -51,8 +57,15 @@ fn on_a_terminal(stack: &Stack, lang: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A client of the API alone.
+fn registry_client(stack: &Stack) -> RegistryServiceClient<Channel> {
+    let ca = |name: &str| std::fs::read_to_string(stack.dir.path().join("ca").join(name)).unwrap();
+    let tls = Tls { ca: ca("ca.pem"), certificate: ca("demo.pem"), key: ca("demo.key") };
+    caselock_client::registry(&Connect { servers: vec![stack.registry.clone()], tls: Some(tls) }).unwrap().unwrap()
+}
+
 async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
-    let (mut stack, registry) = start(kind).await;
+    let (mut stack, program) = start(kind).await;
     let uploader = Uploader::new(&stack);
     let vectors = [
         ("2026-02-13", "2026-02-24"),
@@ -88,6 +101,43 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let csv = String::from_utf8(csv).unwrap();
     assert!(csv.starts_with("bureau,recording_id,") && csv.contains(",2026-02-24T16:00:00Z,false,"), "{csv}");
     assert!(csv.lines().skip(1).all(|line| line.ends_with(",late")) && csv.lines().count() == 6, "{csv}");
+    // The same over the API, page by page.
+    let (mut paged, mut found) = (Vec::new(), HashSet::new());
+    let mut registry = registry_client(&stack);
+    let mut asked = ListDeadlinesRequest { page_size: 2, ..Default::default() };
+    loop {
+        let page = registry.list_deadlines(asked.clone()).await.unwrap().into_inner();
+        assert!(page.deadlines.len() <= 2);
+        paged.extend(page.deadlines.into_iter().map(|one| (one.original_name, one.due.unwrap().seconds)));
+        asked.page_token = page.next_page_token;
+        if asked.page_token.is_empty() {
+            break;
+        }
+    }
+    let mut expected = vectors
+        .map(|(ends, due)| (ends.to_owned(), format!("{due}T16:00:00Z").parse::<Timestamp>().unwrap().as_second()));
+    expected.sort_by_key(|(_, due)| *due);
+    assert_eq!(paged, expected);
+    let mut asked = FindRecordingsRequest { page_size: 2, ..Default::default() };
+    for count in [2, 2, 1] {
+        let page = registry.find_recordings(asked.clone()).await.unwrap().into_inner();
+        assert_eq!(page.recordings.len(), count);
+        found.extend(page.recordings.into_iter().map(|one| one.recording_id));
+        asked.page_token = page.next_page_token;
+    }
+    assert!(found.len() == 5 && asked.page_token.is_empty(), "{found:?}");
+    // What can't be so is refused by its field.
+    let wrong = [
+        (FindRecordingsRequest { flag: Flag::FootageMissing as i32, ..Default::default() }, "flag"),
+        (FindRecordingsRequest { deadline: DeadlineStanding::Overdue as i32, ..Default::default() }, "deadline"),
+        (FindRecordingsRequest { page_size: 1001, ..Default::default() }, "page_size"),
+        (FindRecordingsRequest { page_token: "x".into(), ..Default::default() }, "page_token"),
+    ];
+    for (asked, field) in wrong {
+        let details = registry.find_recordings(asked).await.unwrap_err().get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "REQUEST_INVALID");
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, field);
+    }
     // Extended after the fact, with who approved it: within the extension it is no longer late.
     let id = late[0]["recording_id"].as_str().unwrap();
     let extend = |who: &str, more: &[&str]| ask(&stack, who, &[&["deadlines", "extend", id], more].concat());
@@ -111,7 +161,7 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let refused = ask(&stack, OPERATOR, &["dispose", "run", id, "--bureau", "demo", "--reason", "x"]);
     assert_eq!((refused.code, &refused.events[0]["refused"]), (3, &"RETAINED".into()), "{}", refused.stderr);
     assert!(refused.events[0]["detail"].as_str().unwrap().contains("by floor"), "{:?}", refused.events);
-    drop(registry);
+    drop(program);
     stack.stop();
 }
 
