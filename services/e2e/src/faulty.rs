@@ -31,6 +31,7 @@ pub enum Death {
 /// Counts changes, and knows when its owner is dead.
 #[derive(Clone)]
 pub struct Faults {
+    counts_looks: bool,
     left: Arc<AtomicI64>,
     death: Death,
     dead: watch::Sender<bool>,
@@ -39,7 +40,12 @@ pub struct Faults {
 impl Faults {
     /// Death at change number `at`, counted from 0.
     pub fn at(at: i64, death: Death) -> Self {
-        Self { left: Arc::new(AtomicI64::new(at)), death, dead: watch::channel(false).0 }
+        Self { counts_looks: false, left: Arc::new(AtomicI64::new(at)), death, dead: watch::channel(false).0 }
+    }
+
+    /// Death at call number `at`, of those that change nothing as well: for who only reads.
+    pub fn at_call(at: i64) -> Self {
+        Self { counts_looks: true, ..Self::at(at, Death::Before) }
     }
 
     /// Resolves when death has come.
@@ -62,6 +68,9 @@ impl Faults {
 
     /// A call that changes nothing.
     async fn look<T>(&self, call: impl Future<Output = T>) -> T {
+        if self.counts_looks {
+            return self.change(call).await;
+        }
         if *self.dead.borrow() {
             std::future::pending::<()>().await;
         }

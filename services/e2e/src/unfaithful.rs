@@ -39,6 +39,8 @@ pub enum Lie {
     Manifests,
     /// It drops unfinished uploads after a day.
     Expiry,
+    /// It lists three keys at a time.
+    Pages,
     /// It does not answer who lifts a hold, and lifts it, before it is honest.
     SlowLift,
     /// It says no to who lifts a hold, and lifts it all the same once that is delivered.
@@ -153,7 +155,12 @@ impl Store for Unfaithful {
     }
 
     async fn keys(&self, prefix: &str, after: Option<&str>) -> Result<KeyPage> {
-        self.inner.keys(prefix, after).await
+        let mut page = self.inner.keys(prefix, after).await?;
+        if self.lies(Lie::Pages) && page.keys.len() > 3 {
+            page.keys.truncate(3);
+            page.more = true;
+        }
+        Ok(page)
     }
 
     async fn checksum(&self, key: &str, version: &str) -> Result<Option<Crc64Nvme>> {

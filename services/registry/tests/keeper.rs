@@ -32,6 +32,7 @@ on_both_databases!(
     killed_between_any_two_steps_it_ends_the_same,
     a_slow_lift_does_not_undo_a_reopening,
     a_lift_that_comes_late_is_put_right_and_not_relied_on,
+    a_store_that_forgets_what_it_says_yes_to_is_not_relied_on,
     nothing_is_lifted_on_a_view_that_may_be_behind,
     nothing_is_lifted_while_an_entry_is_not_known,
     what_fails_for_one_object_is_done_for_the_others,
@@ -197,8 +198,9 @@ async fn a_slow_lift_does_not_undo_a_reopening(kind: Kind) {
 
 async fn a_lift_that_comes_late_is_put_right_and_not_relied_on(kind: Kind) {
     let world = World::new(kind).await;
+    let closing = world.dial.at();
     world.append(opened()).await;
-    world.append(closed(world.dial.at(), Some(10))).await;
+    world.append(closed(closing, Some(10))).await;
     let late = Unfaithful::on(world.store.clone(), Lie::LateLift);
     let store: Arc<dyn Store> = late.clone();
     let keeper = world.keeper_on(&store);
@@ -208,14 +210,40 @@ async fn a_lift_that_comes_late_is_put_right_and_not_relied_on(kind: Kind) {
     world.reopen().await;
     let answer = keeper.settle(vec![world.id.to_string()]).await.unwrap_err();
     assert!(matches!(answer, RegistryError::Unsettled) && answer.is_retryable(), "{answer}");
-    // The order to lift arrives only now. The next look puts it right.
+    // The order to lift arrives only now: nothing can prevent that, and the date stands. The next look puts it right.
     late.deliver().await;
-    assert!(!world.hold().await);
+    assert_eq!(world.lock().await, Lock { until: in_years(closing, 10), hold: false });
     world.dial.forward("PT61S".parse().unwrap());
     keeper.round().await.unwrap();
     assert!(world.hold().await);
     // Later than any order can arrive, the answer is given.
     world.dial.forward("PT20M".parse().unwrap());
+    keeper.settle(vec![world.id.to_string()]).await.unwrap();
+    assert!(world.hold().await);
+}
+
+/// What the store says yes to counts once it was read back.
+async fn a_store_that_forgets_what_it_says_yes_to_is_not_relied_on(kind: Kind) {
+    let world = World::new(kind).await;
+    let closing = world.dial.at();
+    world.append(opened()).await;
+    world.append(closed(closing, Some(10))).await;
+    let forgets = Unfaithful::on(world.store.clone(), Lie::Dates);
+    let keeper = world.keeper_on(&(forgets.clone() as Arc<dyn Store>));
+    keeper.round().await.unwrap();
+    forgets.forgot(1).await;
+    assert!(world.hold().await);
+    forgets.be_honest();
+    world.dial.forward("PT61S".parse().unwrap());
+    while keeper.round().await.unwrap() > 0 {}
+    assert_eq!(world.lock().await, Lock { until: in_years(closing, 10), hold: false });
+
+    let forgets = Unfaithful::on(world.store.clone(), Lie::Holds);
+    let keeper = world.keeper_on(&(forgets.clone() as Arc<dyn Store>));
+    world.reopen().await;
+    let answer = keeper.settle(vec![world.id.to_string()]).await;
+    assert!(answer.is_err() && !world.hold().await, "{answer:?}");
+    forgets.be_honest();
     keeper.settle(vec![world.id.to_string()]).await.unwrap();
     assert!(world.hold().await);
 }

@@ -3,15 +3,18 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use caselock_domain::{case::CaseChange, event::RecordingEvent, id::RecordingId, object_key, time::Timestamp};
-use caselock_e2e::{Bench, random_file};
+use caselock_e2e::{Bench, Faults, Lie, Unfaithful, random_file};
 use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingVerified;
-use caselock_registry::{Cases, Db, Following, Recording, Wish, rebuild};
+use caselock_registry::{Cases, Db, Following, Recording, RegistryError, Wish, rebuild};
 use caselock_runtime::clock::system_clock;
+use caselock_store::Store;
 use common::{
     Kind, dump, without_told,
-    world::{BY, World, closed, demo, noted, opened, rules},
+    world::{BY, NUMBER, World, closed, demo, noted, opened, rules},
 };
 use jiff::ToSpan;
 
@@ -21,6 +24,7 @@ on_both_databases!(
     every_event_about_a_recording_is_read,
     an_event_that_comes_again_or_late_changes_nothing,
     a_rebuild_that_was_stopped_goes_on,
+    a_rebuild_that_dies_anywhere_goes_on_and_loosens_nothing_meanwhile,
     what_cannot_be_read_is_passed_over,
 );
 
@@ -164,6 +168,48 @@ async fn a_rebuild_that_was_stopped_goes_on(kind: Kind) {
     // The next one is a whole one.
     assert_eq!(rebuild(&cases(&bench, &fresh.db)).await.unwrap(), 3);
     assert_eq!(dump(&fresh.db).await, dump(&whole.db).await);
+}
+
+/// Dead before any of its calls to the store: meanwhile nothing is loosened or removed, and what comes after goes on where it was.
+async fn a_rebuild_that_dies_anywhere_goes_on_and_loosens_nothing_meanwhile(kind: Kind) {
+    let world = World::new(kind).await;
+    for key in ["b", "c"] {
+        world.stores(key, |manifest| manifest.metadata.case_number = Some(NUMBER.into())).await;
+    }
+    world.append(opened()).await;
+    world.append(noted()).await;
+    // Its holds could go now, if all were known.
+    world.append(closed(world.dial.at(), Some(10))).await;
+    let store: Arc<dyn Store> = Unfaithful::on(world.store.clone(), Lie::Pages);
+    let whole = kind.fresh().await;
+    rebuild(&world.cases_of(&whole.db, &store)).await.unwrap();
+    let (known, mut halves) = (dump(&whole.db).await, 0);
+    // A database is made for each: on PostgreSQL that takes its time.
+    for step in (0..).step_by(if matches!(kind, Kind::Sqlite) { 1 } else { 2 }) {
+        let half = world.with(kind.fresh().await);
+        let faults = Faults::at_call(step);
+        let died = tokio::select! {
+            () = faults.died() => true,
+            done = async { rebuild(&half.cases_on(&faults.store(store.clone()))).await } => { done.unwrap(); false }
+        };
+        if !died {
+            assert!(step > 20, "only {step} calls were seen");
+            break;
+        }
+        assert!(half.fresh.db.is_rebuilding().await.unwrap(), "{step}");
+        let found = dump(&half.fresh.db).await;
+        halves += u32::from(!found.is_empty() && found != known);
+        while half.keeper().round().await.unwrap() > 0 {}
+        assert!(half.hold().await, "{step}");
+        let asked = half.disposer().dispose(&demo(), half.id, BY, "x").await;
+        assert!(matches!(asked, Err(RegistryError::Rebuilding)), "{step}: {asked:?}");
+        rebuild(&half.cases_on(&store)).await.unwrap();
+        assert_eq!(dump(&half.fresh.db).await, known, "{step}");
+    }
+    assert!(halves > 2, "{halves} databases that knew something and not all");
+    let world = World { fresh: whole, ..world };
+    while world.keeper().round().await.unwrap() > 0 {}
+    assert!(!world.hold().await);
 }
 
 async fn what_cannot_be_read_is_passed_over(kind: Kind) {

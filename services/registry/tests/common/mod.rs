@@ -39,6 +39,7 @@ impl Kind {
 pub async fn dump(db: &Db) -> Vec<String> {
     let mut all = Vec::new();
     for table in [
+        "(SELECT subject, kind, bureau FROM locks) AS locks",
         "recordings",
         "facets",
         "cases",

@@ -19,7 +19,7 @@ use caselock_domain::{
 };
 use caselock_e2e::{Bench, random_file};
 use caselock_log::Log;
-use caselock_registry::{Cases, Following, Keeper, Rules};
+use caselock_registry::{Cases, Db, Following, Keeper, Rules};
 use caselock_store::{ErrorKind, Lock, Store, fs::FsStore, oldest_version};
 use jiff::{Span, ToSpan};
 use tempfile::TempDir;
@@ -107,7 +107,17 @@ impl World {
     }
 
     pub fn cases_on(&self, store: &Arc<dyn Store>) -> Cases {
-        Cases::new(self.fresh.db.clone(), store.clone(), self.dial.clock(), rules(), 6.months())
+        self.cases_of(&self.fresh.db, store)
+    }
+
+    pub fn cases_of(&self, db: &Db, store: &Arc<dyn Store>) -> Cases {
+        Cases::new(db.clone(), store.clone(), self.dial.clock(), rules(), 6.months())
+    }
+
+    /// The same store and log, with another database.
+    pub fn with(&self, fresh: Fresh) -> Self {
+        let (store, log, bench, dir) = (self.store.clone(), self.log.clone(), self.bench.clone(), self.dir.clone());
+        Self { store, log, fresh, dial: self.dial.clone(), id: self.id, bench, dir }
     }
 
     pub fn keeper(&self) -> Keeper {
