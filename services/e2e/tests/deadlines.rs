@@ -100,7 +100,7 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let csv = Uploader::asking(&stack, "demo", &["deadlines", "list", "--lang", "zh"]).output().unwrap().stdout;
     let csv = String::from_utf8(csv).unwrap();
     assert!(csv.starts_with("bureau,recording_id,") && csv.contains(",2026-02-24T16:00:00Z,false,"), "{csv}");
-    assert!(csv.lines().skip(1).all(|line| line.ends_with(",late")) && csv.lines().count() == 6, "{csv}");
+    assert!(csv.lines().skip(1).all(|line| line.ends_with(",late,")) && csv.lines().count() == 6, "{csv}");
     // The same over the API, page by page.
     let (mut paged, mut found) = (Vec::new(), HashSet::new());
     let mut registry = registry_client(&stack);
@@ -147,6 +147,11 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let extended = extend("demo", &[&["--until", &until][..], &by].concat());
     assert_eq!((&extended.answer()["standing"], &extended.answer()["extensions"]), (&"extended".into(), &1.into()));
     assert_eq!(extend("demo", &[&["--until", &until][..], &by].concat()).answer()["extensions"], 1);
+    // Who approved it, and why, is there for whoever asks.
+    let asked = ask(&stack, "demo", &["deadlines", "list", "--recording", id]);
+    let granted = &asked.answer()["granted"][0];
+    assert_eq!((&granted["approver"], &granted["reason"]), (&"王局长".into(), &"洪水".into()));
+    assert!(granted["by"].as_str().unwrap().ends_with("/bureau/demo") && granted["at"].is_string(), "{granted}");
     assert_eq!(ask(&stack, "demo", &["find", "--flag", "late"]).events.len(), 4);
     assert_eq!(ask(&stack, "demo", &["find", "--deadline", "extended"]).answer()["recording_id"], id);
     // What is wrong is refused by its field, and another bureau's is not there.

@@ -116,6 +116,13 @@ impl Cases {
         }
     }
 
+    /// A recording's extensions that were read back, in their order.
+    pub async fn extensions(&self, id: RecordingId) -> Result<Vec<Extension>, RegistryError> {
+        let rows =
+            sqlx::query("SELECT document FROM extensions WHERE recording_id = $1 AND is_written = 1 ORDER BY seq");
+        rows.bind(id.to_string()).fetch_all(self.db.pool()).await?.iter().map(of_row).collect()
+    }
+
     async fn last_extension(&self, id: RecordingId) -> Result<Option<Extension>, RegistryError> {
         let row = sqlx::query(
             "SELECT document FROM extensions WHERE recording_id = $1 AND is_written = 1 ORDER BY seq DESC LIMIT 1",

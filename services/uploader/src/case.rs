@@ -10,7 +10,7 @@ use crate::{
     STORED, args,
     fields::yes_or_no,
     import,
-    registry::{answer, case_name, client, named, text, time, whole_case, word},
+    registry::{answer, case_name, client, flags, named, text, time, whole_case, word},
     table::{Column, brief, full, print, times, words},
     usage,
 };
@@ -18,7 +18,7 @@ use crate::{
 /// Recordings bound in one call.
 const BOUND: usize = 200;
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 15] = [
     full("bureau"),
     brief("number"),
     words("status"),
@@ -33,6 +33,7 @@ const COLUMNS: [Column; 14] = [
     brief("unsettled"),
     full("entries"),
     words("flags"),
+    full("flag_details"),
 ];
 
 pub async fn run(command: args::Case) -> anyhow::Result<u8> {
@@ -157,6 +158,7 @@ async fn list(asked: args::ListCases) -> anyhow::Result<u8> {
 
 /// A case's values, column by column.
 pub fn row(case: Case) -> Vec<Value> {
+    let (raised, details) = flags(case.flags.clone());
     vec![
         case.bureau.clone().into(),
         case.number.clone().into(),
@@ -171,6 +173,7 @@ pub fn row(case: Case) -> Vec<Value> {
         case.recordings.into(),
         case.unsettled.into(),
         case.entries.into(),
-        case.flags.iter().map(|raised| word(raised.flag().as_str_name(), "FLAG_")).collect(),
+        raised,
+        details,
     ]
 }

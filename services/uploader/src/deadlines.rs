@@ -1,8 +1,8 @@
 //! `caselock deadlines`.
 
 use caselock_domain::time::{ProtoTimestamp, to_proto};
-use caselock_proto::v1::{Deadline, DeadlineStanding, ExtendDeadlinesRequest, ListDeadlinesRequest};
-use serde_json::Value;
+use caselock_proto::v1::{Deadline, DeadlineExtension, DeadlineStanding, ExtendDeadlinesRequest, ListDeadlinesRequest};
+use serde_json::{Value, json};
 
 use crate::{
     STORED, args,
@@ -15,7 +15,7 @@ use crate::{
 /// Extended at once.
 const EXTENDED: usize = 200;
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     full("bureau"),
     brief("recording_id"),
     brief("original_name"),
@@ -28,6 +28,7 @@ const COLUMNS: [Column; 12] = [
     full("extensions"),
     times("stored_at"),
     words("standing"),
+    full("granted"),
 ];
 
 pub async fn run(command: args::Deadlines) -> anyhow::Result<u8> {
@@ -98,5 +99,11 @@ fn row(deadline: Deadline) -> Vec<Value> {
         deadline.extensions.into(),
         time(deadline.stored_at),
         standing,
+        deadline.granted.into_iter().map(granted).collect(),
     ]
+}
+
+fn granted(extension: DeadlineExtension) -> Value {
+    let DeadlineExtension { until, approver, reason, by, at } = extension;
+    json!({ "until": time(until), "approver": approver, "reason": reason, "by": by, "at": time(at) })
 }

@@ -7,12 +7,12 @@ use serde_json::Value;
 use crate::{
     STORED, args,
     fields::moment,
-    registry::{answer, client, named, pages, text, time, word},
+    registry::{answer, client, flags, named, pages, text, time, word},
     table::{Column, brief, full, print, times, words},
     usage,
 };
 
-const COLUMNS: [Column; 23] = [
+const COLUMNS: [Column; 24] = [
     full("bureau"),
     brief("recording_id"),
     brief("original_name"),
@@ -35,6 +35,7 @@ const COLUMNS: [Column; 23] = [
     words("standing"),
     full("verification"),
     words("flags"),
+    full("flag_details"),
     full("object_key"),
 ];
 
@@ -74,7 +75,7 @@ fn row(found: FoundRecording) -> Vec<Value> {
     let kept_because = word(found.kept_because().as_str_name(), "KEPT_BECAUSE_");
     let standing = word(found.deadline().as_str_name(), "DEADLINE_STANDING_");
     let verification = word(found.verification().as_str_name(), "VERIFICATION_STATE_");
-    let flags: Vec<Value> = found.flags.iter().map(|raised| word(raised.flag().as_str_name(), "FLAG_")).collect();
+    let (flags, details) = flags(found.flags);
     let metadata = found.metadata.unwrap_or_default();
     let blake3 = <[u8; 32]>::try_from(&found.blake3[..]).map(|digest| Blake3(digest).to_hex());
     vec![
@@ -99,7 +100,8 @@ fn row(found: FoundRecording) -> Vec<Value> {
         time(found.due),
         standing,
         verification,
-        flags.into(),
+        flags,
+        details,
         found.object_key.into(),
     ]
 }

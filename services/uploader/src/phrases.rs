@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use caselock_client::UploadError;
+use caselock_domain::reason::Reason;
 use regex::Regex;
 
 use crate::text;
@@ -49,20 +50,27 @@ pub fn say_phrase(english: &str) -> String {
     if text::is_chinese() { phrase(english) } else { english.to_owned() }
 }
 
-/// What the gateway says is English: its stable reason tells the same.
+/// What a server says is English: its stable reason is put into Chinese, and what it adds where there are words for it.
 fn upload_error(error: &UploadError) -> String {
     match error {
-        UploadError::Refused { reason, fields, .. } => {
+        UploadError::Refused { reason, message, fields } => {
             let fields = if fields.is_empty() { String::new() } else { format!(" [{}]", fields.join(", ")) };
-            text::say("refused-by-gateway", &[("reason", reason), ("what", &(phrase(reason) + &fields))])
+            let what = phrase(reason) + &fields + &added(message, reason == Reason::RequestInvalid.as_str());
+            text::say("refused-by-gateway", &[("reason", reason), ("what", &what)])
         }
         UploadError::Unavailable { reason, message, .. } => {
-            let known = phrase(reason);
-            let what = if known == *reason { message.clone() } else { known };
+            // What failed on the way there says nothing without its message.
+            let is_ours = Reason::parse(reason).is_some();
+            let what = phrase(reason) + &added(message, !is_ours);
             text::say("away", &[("reason", reason), ("what", &what)])
         }
         other => phrase(&other.to_string()),
     }
+}
+
+fn added(message: &str, even_in_english: bool) -> String {
+    let said = phrase(message);
+    if said != message || even_in_english { format!("（{said}）") } else { String::new() }
 }
 
 fn phrase(english: &str) -> String {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use caselock_client::{Connect, Tls, UploadError, registry};
 use caselock_domain::time::{ProtoTimestamp, from_proto};
-use caselock_proto::v1::{Case, CaseEntry, CaseName, GetCaseRequest, registry_service_client::RegistryServiceClient};
+use caselock_proto::v1::{
+    Case, CaseEntry, CaseName, GetCaseRequest, RaisedFlag, registry_service_client::RegistryServiceClient,
+};
 use serde_json::Value;
 use tonic::{Response, Status, transport::Channel};
 
@@ -99,4 +101,10 @@ pub fn word(name: &str, prefix: &str) -> Value {
 /// The number of a schema's word that was given in small letters; 0 where none was.
 pub fn named<T: Into<i32>>(word: Option<String>, prefix: &str, parse: fn(&str) -> Option<T>) -> i32 {
     word.and_then(|word| parse(&format!("{prefix}{}", word.to_uppercase()))).map_or(0, Into::into)
+}
+
+/// Flags, and what each says in more words.
+pub fn flags(raised: Vec<RaisedFlag>) -> (Value, Value) {
+    let words = raised.iter().map(|raised| word(raised.flag().as_str_name(), "FLAG_")).collect();
+    (words, raised.into_iter().map(|raised| raised.detail).collect())
 }

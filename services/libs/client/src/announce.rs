@@ -21,7 +21,7 @@ impl Client {
                 match ingest.announce_recordings(request.clone()).await.map_err(UploadError::from) {
                     Ok(_) => break,
                     Err(error) => {
-                        let delay = patience.next(error)?;
+                        let delay = patience.next(error.at(self.server()))?;
                         self.turn();
                         tokio::time::sleep(delay).await;
                     }

@@ -35,7 +35,7 @@ impl std::fmt::Debug for Tls {
 
 /// A client of one or more gateways. Connections are made when they are needed, and made again when they break.
 pub struct Client {
-    channels: Vec<Channel>,
+    channels: Vec<(String, Channel)>,
     current: AtomicUsize,
     pub(crate) keys: KeyRing,
 }
@@ -43,7 +43,8 @@ pub struct Client {
 impl Client {
     /// Prepares the connections; nothing is sent yet. Receipts are checked against `keys`.
     pub fn new(connect: &Connect, keys: KeyRing) -> Result<Self, tonic::transport::Error> {
-        let channels = connect.servers.iter().map(|server| channel(server, connect.tls.as_ref()));
+        let tls = connect.tls.as_ref();
+        let channels = connect.servers.iter().map(|server| Ok((server.clone(), channel(server, tls)?)));
         Ok(Self { channels: channels.collect::<Result<_, _>>()?, current: AtomicUsize::new(0), keys })
     }
 
@@ -54,9 +55,18 @@ impl Client {
 
     /// A client of the gateway in use. `None` without any server.
     pub(crate) fn ingest(&self) -> Option<IngestServiceClient<Channel>> {
-        let current = self.current.load(Ordering::Relaxed);
-        let channel = self.channels.get(current % self.channels.len().max(1))?;
+        let (_, channel) = self.in_use()?;
         Some(IngestServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20))
+    }
+
+    fn in_use(&self) -> Option<&(String, Channel)> {
+        let current = self.current.load(Ordering::Relaxed);
+        self.channels.get(current % self.channels.len().max(1))
+    }
+
+    /// The address of the gateway in use.
+    pub(crate) fn server(&self) -> &str {
+        self.in_use().map_or("", |(server, _)| server)
     }
 
     /// Turns to the next gateway: the present one did not answer.

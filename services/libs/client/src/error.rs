@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use caselock_domain::{
     reason::{DOMAIN, Reason},
@@ -41,6 +41,20 @@ pub enum UploadError {
     Receipt(String),
 }
 
+/// What a failed connection failed by: the message alone says no more than that it did.
+fn with_causes(status: &Status) -> String {
+    let mut said = status.message().to_owned();
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said = if said.is_empty() { text } else { format!("{said}: {text}") };
+        }
+        cause = error.source();
+    }
+    said
+}
+
 fn list(fields: &[String]) -> String {
     if fields.is_empty() { String::new() } else { format!(" [{}]", fields.join(", ")) }
 }
@@ -49,6 +63,16 @@ impl UploadError {
     /// Whether the same upload may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, UploadError::Unavailable { .. })
+    }
+
+    /// Says which server could not be reached. What a server itself said is as it was.
+    pub(crate) fn at(self, server: &str) -> Self {
+        match self {
+            Self::Unavailable { reason, message, after } if Reason::parse(&reason).is_none() => {
+                Self::Unavailable { message: format!("{server}: {message}"), reason, after }
+            }
+            other => other,
+        }
     }
 
     /// Whether the gateway refused for this reason.
@@ -78,7 +102,7 @@ impl From<Status> for UploadError {
         let details = status.get_error_details();
         let info = details.error_info().filter(|info| info.domain == DOMAIN);
         let reason = info.map_or_else(|| format!("{:?}", status.code()), |info| info.reason.clone());
-        let message = status.message().to_owned();
+        let message = if info.is_some() { status.message().to_owned() } else { with_causes(&status) };
         let passing = match info {
             Some(_) => details.retry_info().is_some(),
             // Without our details it did not come from a gateway's rules: the network, a proxy, a restart.

@@ -95,7 +95,7 @@ impl Client {
         loop {
             let error = match self.attempt(file, upload, &mut known, &mut patience).await {
                 Ok(uploaded) => return Ok(uploaded),
-                Err(error) => error,
+                Err(error) => error.at(self.server()),
             };
             let text = error.to_string();
             let delay = patience.next(error)?;

@@ -82,11 +82,14 @@ impl Api {
         if !(1..=MAX_BOUND).contains(&asked.recording_ids.len()) {
             return Err(Refusal::field(Reason::RequestInvalid, "recording_ids", "1 to 200 ids"));
         }
-        let unknown = || Refusal::new(Reason::RecordingNotFound, "no such stored recording of this bureau");
+        let unknown = |id: &str| {
+            let message = format!("{id}: no such stored recording of this bureau");
+            Refusal::new(Reason::RecordingNotFound, message)
+        };
         let ids: Vec<RecordingId> =
-            asked.recording_ids.iter().map(|id| id.parse().map_err(|_| unknown())).collect::<Result<_, _>>()?;
+            asked.recording_ids.iter().map(|id| id.parse().map_err(|_| unknown(id))).collect::<Result<_, _>>()?;
         if let Some(id) = self.unknown(&bureau, &ids).await? {
-            return Err(Refusal { message: format!("{id}: no such stored recording of this bureau"), ..unknown() });
+            return Err(unknown(&id.to_string()));
         }
         let mut recordings = ids.clone();
         if let Some(case) = self.cases.find(&bureau, &number).await.map_err(refusal)? {

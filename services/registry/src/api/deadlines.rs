@@ -1,6 +1,10 @@
 //! Calls about deadlines.
 
-use caselock_domain::{id::RecordingId, reason::Reason, time::from_proto};
+use caselock_domain::{
+    id::RecordingId,
+    reason::Reason,
+    time::{Timestamp, from_proto},
+};
 use caselock_front::{Caller, Refusal};
 use caselock_proto::v1 as proto;
 use jiff::ToSpan;
@@ -24,8 +28,10 @@ impl Api {
         let now = (self.clock)();
         if !asked.recording_id.is_empty() {
             let id = asked.recording_id.parse().map_err(|_| invalid("recording_id", "a recording's id"))?;
-            let found = self.awaited(&bureau, id).await?.into_iter();
-            let deadlines = found.map(|awaited| show::deadline(awaited, now)).collect();
+            let mut deadlines = Vec::new();
+            if let Some(awaited) = self.awaited(&bureau, id).await? {
+                deadlines.push(self.whole(id, awaited, now).await?);
+            }
             return Ok(proto::ListDeadlinesResponse { deadlines, next_page_token: String::new() });
         }
         let standing = show::standing_of(asked.standing);
@@ -82,10 +88,17 @@ impl Api {
         let mut deadlines = Vec::new();
         for id in ids {
             self.cases.extend(&bureau, id, &wish).await.map_err(refusal)?;
-            let awaited = Awaited::find(&self.cases.db, &bureau, id).await.map_err(refusal)?;
-            deadlines.extend(awaited.map(|awaited| show::deadline(awaited, now)));
+            if let Some(awaited) = Awaited::find(&self.cases.db, &bureau, id).await.map_err(refusal)? {
+                deadlines.push(self.whole(id, awaited, now).await?);
+            }
         }
         Ok(proto::ExtendDeadlinesResponse { deadlines })
+    }
+
+    /// A deadline with its extensions.
+    async fn whole(&self, id: RecordingId, awaited: Awaited, now: Timestamp) -> Result<proto::Deadline, Refusal> {
+        let granted = self.cases.extensions(id).await.map_err(refusal)?.into_iter().map(show::extension).collect();
+        Ok(proto::Deadline { granted, ..show::deadline(awaited, now) })
     }
 
     /// A recording's deadline; that there is none is only said after facts and events were read to their end.

@@ -128,13 +128,18 @@ impl ApiServer {
     }
 }
 
+/// Of a call that came to no answer, as where the registry stops.
+fn ended() -> Refusal {
+    Refusal::new(Reason::RegistryUnavailable, "the call ended before its answer: ask again")
+}
+
 macro_rules! calls {
     ($($name:ident: $request:ident -> $response:ident;)+) => {
         #[tonic::async_trait]
         impl RegistryService for ApiServer {
             $(async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
                 let caller = Caller::of(&request)?;
-                let room = self.room.clone().acquire_owned().await.map_err(|_| Status::unavailable("stopping"))?;
+                let room = self.room.clone().acquire_owned().await.map_err(|_| ended())?;
                 // On a task of its own: a caller who goes away stops nothing halfway.
                 let (api, request) = (self.api.clone(), request.into_inner());
                 let answered = tokio::spawn(async move {
@@ -142,7 +147,7 @@ macro_rules! calls {
                     api.$name(&caller, request).await
                 })
                 .await;
-                let answer = answered.map_err(|_| Status::internal("the call ended unexpectedly"))??;
+                let answer = answered.map_err(|_| ended())??;
                 Ok(Response::new(answer))
             })+
         }

@@ -4,6 +4,7 @@ use caselock_domain::{
     case::{Case, CaseChange, CaseEntry, Kept, Status},
     deadline::Standing,
     digest::Blake3,
+    extension::Extension,
     flag::Flag,
     metadata::Metadata,
     time::{Timestamp, to_proto},
@@ -100,7 +101,14 @@ pub fn deadline(awaited: Awaited, now: Timestamp) -> proto::Deadline {
         stored_at: stored_at.map(to_proto),
         standing,
         extensions,
+        granted: Vec::new(),
     }
+}
+
+/// An extension of a deadline.
+pub fn extension(extension: Extension) -> proto::DeadlineExtension {
+    let Extension { until, approver, reason, by, at, .. } = extension;
+    proto::DeadlineExtension { until: Some(to_proto(until)), approver, reason, by, at: Some(to_proto(at)) }
 }
 
 /// What may be removed.
