@@ -1,10 +1,14 @@
 //! kill -9, at any moment, of the uploader and of every service: nothing missing, nothing twice.
 #![allow(clippy::unwrap_used)]
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
-use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, free_port, on_both_stacks, seeded, wait_until};
-use caselock_log::Topic;
+use caselock_e2e::{Footage, Kind, Run, Stack, Uploader, free_port, header, on_both_stacks, seeded, wait_until};
+use caselock_log::{Entry, Topic};
 use caselock_store::Store;
 use rand::RngExt;
 
@@ -27,6 +31,25 @@ async fn check(store: &dyn Store, run: &Run) {
         assert!(stored == bytes, "{key} is not {}", event["file"]);
         assert_eq!(event["blake3"], blake3::hash(&bytes).to_hex().as_str());
     }
+}
+
+/// Of each kind of event there is one about each recording: copies have its id and content.
+async fn told_once(stack: &Stack, run: &Run) {
+    if stack.kind == Kind::Embedded {
+        // Its log is another process's.
+        return;
+    }
+    let ids: BTreeSet<_> = run.of_kind("stored").map(|event| event["recording_id"].as_str().unwrap()).collect();
+    let (mut contents, mut kinds) = (BTreeMap::new(), BTreeMap::new());
+    for Entry { record, .. } in stack.records(Topic::Events).await {
+        let [id, kind, subject] = ["ce_id", "ce_type", "ce_subject"].map(|name| header(&record, name));
+        if ids.contains(subject.as_str()) && kind.starts_with("io.caselock.recording.") {
+            assert_eq!(contents.entry(id.clone()).or_insert(record.payload.clone()), &record.payload, "{kind}");
+            assert_eq!(kinds.entry((subject, kind)).or_insert(id.clone()), &id);
+        }
+    }
+    let stored = kinds.keys().filter(|(_, kind)| kind == "io.caselock.recording.stored.v1");
+    assert_eq!(stored.count(), ids.len());
 }
 
 async fn the_uploader_is_killed_ten_times(kind: Kind) {
@@ -77,6 +100,12 @@ async fn every_service_is_killed_under_load(kind: Kind) {
             .random(&format!("small {round}"), 77)
             .random(&format!("middle {round}"), 3 * SEGMENT)
             .ffmpeg(&format!("video {round}.mp4"), &["-f", "lavfi", "-i", &source, "-g", "25", "-preset", "ultrafast"]);
+        let total: u64 = footage.files().iter().map(|path| path.metadata().unwrap().len()).sum();
+        let count =
+            |stack: &Stack, what: &str| stack.metric(stack.gateway(), &format!("caselock_gateway_{what}_bytes"));
+        // What came, over the lives of a gateway, and what of it was not acknowledged when it, or what it relies on, was killed.
+        let (mut came, mut in_flight) = (0, 0);
+        let (mut base, mut accepted_base) = (count(&stack, "received"), count(&stack, "accepted"));
         let uploader = Uploader::new(&stack);
         let mut child = uploader.start(footage.path(), &["--bwlimit", "6M"]);
         for _ in 0..3 {
@@ -89,11 +118,27 @@ async fn every_service_is_killed_under_load(kind: Kind) {
                 wait_until("more footage", || accepted() > before);
                 assert!(child.try_wait().unwrap().is_none(), "the load ended before the kills");
             }
+            let (received, accepted) = (count(&stack, "received"), count(&stack, "accepted"));
+            // Between this look and the kill more may come.
+            in_flight += (received - base).saturating_sub(accepted - accepted_base) + SEGMENT;
             stack.restart(service);
+            if service == stack.gateway() {
+                came += received - base;
+                (base, accepted_base) = (0, 0);
+            } else {
+                (base, accepted_base, came) = (received, accepted, came + received - base);
+            }
         }
         let run = Run::of(child);
         run.expect_stored(4);
+        came += count(&stack, "received") - base;
+        println!("{service}: {total} bytes; {came} came; at most {in_flight} were in flight at the kills");
+        assert!(
+            came <= total + in_flight,
+            "{service}: {came} bytes came of {total}, {in_flight} in flight at the kills"
+        );
         stack.wait_derived(&run).await;
+        told_once(&stack, &run).await;
         if kind == Kind::Distributed {
             check(&*stack.store().await, &run).await;
         } else {

@@ -23,15 +23,25 @@ async fn kafka_and_the_store_are_killed_under_load() {
             .random(&format!("small {round}"), 77)
             .random(&format!("middle {round}"), 3 * SEGMENT);
         let uploader = Uploader::new(&stack);
+        let total: u64 = footage.files().iter().map(|path| path.metadata().unwrap().len()).sum();
+        let count = |what: &str| stack.metric("gateway", &format!("caselock_gateway_{what}_bytes"));
+        let (received, accepted) = (count("received"), count("accepted"));
         let before = stack.metric("archiver", "caselock_archiver_parts");
         let child = uploader.start(footage.path(), &["--bwlimit", "40M"]);
         wait_until("parts in the store", || stack.metric("archiver", "caselock_archiver_parts") > before);
+        let came = count("received") - received;
+        // Between this look and the kill more may come.
+        let in_flight = came.saturating_sub(count("accepted") - accepted) + SEGMENT;
         server.kill();
         // So long it is away.
         tokio::time::sleep(Duration::from_secs(2)).await;
         server.start_again();
         let run = Run::of(child);
         run.expect_stored(3);
+        let came = count("received") - received;
+        println!("{total} bytes; {came} came; at most {in_flight} were in flight at the kill");
+        assert!(came <= total + in_flight, "{came} bytes came of {total}, {in_flight} in flight at the kill");
+        stack.wait_derived(&run).await;
         let store = stack.store().await;
         for event in run.of_kind("stored") {
             let bytes = std::fs::read(event["file"].as_str().unwrap()).unwrap();
