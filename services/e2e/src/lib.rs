@@ -22,7 +22,7 @@ pub use promise::{KEY, header, id};
 pub use server::Server;
 pub use stack::{Kind, Stack, free_port};
 pub use unfaithful::{Lie, Unfaithful};
-pub use uploader::{Run, Uploader};
+pub use uploader::{Run, Uploader, on_a_terminal};
 
 use std::{
     path::PathBuf,

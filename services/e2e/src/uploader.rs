@@ -60,9 +60,14 @@ impl Uploader {
 
     /// Uploads, and returns what a person reads.
     pub fn say(&self, path: &Path, more: &[&str]) -> String {
+        String::from_utf8(self.saying(path, more).output().unwrap().stdout).unwrap()
+    }
+
+    /// The command that uploads for people, not begun.
+    pub fn saying(&self, path: &Path, more: &[&str]) -> Command {
         let mut command = Command::new(binary("caselock"));
-        let output = command.arg("upload").args(&self.arguments).args(more).arg(path).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        command.arg("upload").args(&self.arguments).args(more).arg(path);
+        command
     }
 
     fn command(&self, path: &Path, more: &[&str]) -> Command {
@@ -103,6 +108,16 @@ impl Uploader {
     pub fn start(&self, path: &Path, more: &[&str]) -> Child {
         self.command(path, more).spawn().unwrap()
     }
+}
+
+/// Runs a command on a terminal so wide, and returns what is seen there.
+pub fn on_a_terminal(command: &Command, columns: u32) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let line = format!("stty cols {columns}; exec {}", words.join(" "));
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Run {

@@ -1,9 +1,14 @@
 //! The bureaus' command beside `upload`: watching, status, receipts, results, languages, manifests and templates.
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+use std::{
+    io::Write,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
 
-use caselock_e2e::{Footage, Kind, Stack, Uploader, binary, free_port, on_both_stacks, wait_until};
+use caselock_e2e::{Footage, Kind, Stack, Uploader, binary, free_port, on_a_terminal, on_both_stacks, wait_until};
+use regex::Regex;
 use serde_json::Value;
 
 on_both_stacks!(
@@ -118,11 +123,45 @@ async fn a_watched_folder_is_taken_as_it_fills_and_another_gateway_does_as_well(
     let stored = || std::fs::read_to_string(&log).unwrap_or_default().matches(r#""event":"stored""#).count();
     let footage = footage.random("first", 3000);
     wait_until("the first file", || stored() == 1);
-    let _footage = footage.random("second", 5000);
+    let footage = footage.random("second", 5000);
     wait_until("the second file", || stored() == 2);
     let id = watch.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(watch.wait().unwrap().code(), Some(0));
+
+    // One that is being written is left alone until it rests; killed and begun again, all that is proven goes.
+    let mut watch = uploader.watch(footage.path(), &log, &["--settle", "3", "--every", "1"]);
+    let opened = |name: &str| {
+        let told = std::fs::read_to_string(&log).unwrap_or_default();
+        told.lines().any(|line| line.contains(r#""event":"opened""#) && line.contains(name))
+    };
+    let mut grown = 0;
+    for name in (0..).map(|n| format!("grows {n}")) {
+        grown += 1;
+        let path = footage.path().join(&name);
+        let (began, mut last, mut widest) = (Instant::now(), Instant::now(), Duration::ZERO);
+        while began.elapsed() < Duration::from_secs(7) {
+            let mut file = std::fs::File::options().create(true).append(true).open(&path).unwrap();
+            file.write_all(&[grown; 1000]).unwrap();
+            widest = widest.max(last.elapsed());
+            last = Instant::now();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        // Where this machine was so slow that the file did rest, it says nothing.
+        if widest.max(last.elapsed()) < Duration::from_secs(2) {
+            assert!(!opened(&name), "{name} was taken while it grew");
+            break;
+        }
+    }
+    wait_until("what grew", || opened(&format!("grows {}", grown - 1)));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let mut watch = uploader.watch(footage.path(), &log, &["--settle", "1", "--every", "1", "--delete-source"]);
+    wait_until("an empty folder", || footage.files().is_empty());
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(told.matches(r#""event":"deleted""#).count(), 2 + usize::from(grown), "{told}");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
     stack.stop();
 }
 
@@ -135,6 +174,33 @@ async fn progress_is_told_in_plain_lines() {
     let told: Vec<_> = said.lines().filter(|line| line.ends_with(" of 16.00 MiB sent")).collect();
     assert!(!told.is_empty(), "{said}");
     assert!(told.iter().any(|line| line.starts_with("1 of 2 files stored, ")), "{told:?}");
+    stack.stop();
+}
+
+/// On a terminal a bar says how far it is: never less than before, never more than there is, and all of it in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_is_shown_on_a_terminal() {
+    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let footage = Footage::new().random("large", 15 << 20).random("small", 1 << 20);
+    let seen = on_a_terminal(&Uploader::new(&stack).saying(footage.path(), &["--bwlimit", "8M"]), 200);
+    let bar = Regex::new(r"(\d) of 2 files stored \[[^\]]*\] ([\d.]+) (B|KiB|MiB)/([\d.]+) MiB").unwrap();
+    let mut told = Vec::new();
+    for found in bar.captures_iter(&seen) {
+        let unit = match &found[3] {
+            "B" => 1.0,
+            "KiB" => 1024.0,
+            _ => 1_048_576.0,
+        };
+        told.push((found[1].parse::<u32>().unwrap(), found[2].parse::<f64>().unwrap() * unit));
+        assert!(["16.00", "15.00", "1.00"].contains(&&found[4]), "{}", &found[0]);
+    }
+    assert!(told.len() > 3, "{seen:?}");
+    for pair in told.windows(2) {
+        assert!(pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1, "{pair:?}");
+    }
+    assert!(told.iter().all(|(files, bytes)| *files <= 2 && *bytes <= 16.0 * 1_048_576.0), "{told:?}");
+    assert!(told.last().unwrap().1 >= 16.0 * 1_048_576.0, "{told:?}");
+    assert!(seen.contains("2 stored now, 0 stored before"), "{seen:?}");
     stack.stop();
 }
 

@@ -1,13 +1,13 @@
 //! Deadlines from the command line, on both stacks: what is announced, stored, late and never comes.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::HashSet, process::Command, time::Instant};
+use std::{collections::HashSet, time::Instant};
 
 use caselock_client::{Connect, Tls};
 use caselock_domain::{calendar::Calendar, time::Timestamp};
 use caselock_e2e::{
-    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, on_both_stacks, postgres_database,
-    wait_until,
+    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, on_a_terminal, on_both_stacks,
+    postgres_database, wait_until,
 };
 use caselock_log::Topic;
 use caselock_proto::v1::{
@@ -47,16 +47,6 @@ fn deadlines(stack: &Stack, more: &[&str], count: usize) -> Vec<Value> {
     found
 }
 
-/// What a person sees of the list.
-fn on_a_terminal(stack: &Stack, lang: &str) -> String {
-    let asking = Uploader::asking(stack, "demo", &["deadlines", "list", "--lang", lang]);
-    let words: Vec<_> = [asking.get_program()].into_iter().chain(asking.get_args()).collect();
-    let command = format!("stty cols 250; exec {}", words.join(" ".as_ref()).display());
-    let output = Command::new("script").args(["-qec", &command, "/dev/null"]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// A client of the API alone.
 fn registry_client(stack: &Stack) -> RegistryServiceClient<Channel> {
     let ca = |name: &str| std::fs::read_to_string(stack.dir.path().join("ca").join(name)).unwrap();
@@ -91,7 +81,8 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     assert!(order.is_sorted(), "{order:?}");
     wait_until("the flags", || ask(&stack, "demo", &["find", "--flag", "late"]).events.len() == 5);
     // For people it is a table in their language, by their clocks; for machines CSV, whatever the language is.
-    let (english, chinese) = (on_a_terminal(&stack, "en"), on_a_terminal(&stack, "zh"));
+    let shown = |lang| on_a_terminal(&Uploader::asking(&stack, "demo", &["deadlines", "list", "--lang", lang]), 250);
+    let (english, chinese) = (shown("en"), shown("zh"));
     for (table, words) in [(&english, ["deadline", "late", " no "]), (&chinese, ["时限", "逾期入库", " 否 "])] {
         for word in words.into_iter().chain(["2026-02-25 00:00:00+08:00", "2026-10-09"]) {
             assert!(table.contains(word), "{word} in {table}");
