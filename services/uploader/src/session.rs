@@ -58,13 +58,15 @@ pub enum Outcome {
         error: String,
         shown: String,
         retryable: bool,
+        /// Its size, where it is stored and only could not be deleted.
+        kept: Option<u64>,
     },
 }
 
 impl Outcome {
     /// A file that failed.
     pub fn failed(path: PathBuf, error: &anyhow::Error, retryable: bool) -> Self {
-        Self::Failed { path, error: format!("{error:#}"), shown: shown(error), retryable }
+        Self::Failed { path, error: format!("{error:#}"), shown: shown(error), retryable, kept: None }
     }
 }
 
@@ -207,7 +209,7 @@ impl Session {
 
     async fn delete(&self, entry: &Entry, stored: Outcome) -> Outcome {
         let file = entry.path.display().to_string();
-        match delete_source(&self.client, &self.journal, &entry.path, entry).await {
+        match delete_source(&self.client, &self.journal, &entry.path, entry, self.patience).await {
             Ok(()) => {
                 self.show.line(&say("deleted", &[("file", &file)]));
                 self.show.event(&Event::Deleted { file: &entry.path });
@@ -216,7 +218,13 @@ impl Session {
             Err(error) => {
                 self.show.line(&say("kept", &[("file", &file), ("error", &shown(&error))]));
                 self.show.event(&Event::Kept { file: &entry.path, error: &format!("{error:#}") });
-                Outcome::failed(entry.path.clone(), &error, true)
+                Outcome::Failed {
+                    path: entry.path.clone(),
+                    error: format!("{error:#}"),
+                    shown: shown(&error),
+                    retryable: true,
+                    kept: Some(entry.size),
+                }
             }
         }
     }
@@ -300,7 +308,7 @@ pub fn tell(show: &Show, outcome: &Outcome, journal: Option<&Journal>) {
                 was_there: *was_there,
             });
         }
-        Outcome::Failed { path, error, shown, retryable } => {
+        Outcome::Failed { path, error, shown, retryable, .. } => {
             let key = if *retryable { "not-yet" } else { "refused" };
             show.line(&say(key, &[("file", &path.display().to_string()), ("error", shown)]));
             show.event(&Event::Failed { file: path, error, retryable: *retryable });

@@ -104,6 +104,14 @@ impl Show {
         self.change(|totals| totals.stored += 1);
     }
 
+    /// A file of this size that was stored is to be looked at once more.
+    pub fn not_done(&self, size: u64) {
+        self.change(|totals| {
+            totals.stored = totals.stored.saturating_sub(1);
+            totals.held = totals.held.saturating_sub(size);
+        });
+    }
+
     /// So many more bytes are held.
     pub fn held(&self, bytes: u64) {
         self.change(|totals| totals.held += bytes);

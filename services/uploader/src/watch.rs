@@ -189,7 +189,13 @@ impl Watch {
 
     fn done(&mut self, path: &Path, uploaded: Stamp, outcome: &Outcome) {
         match outcome {
-            Outcome::Failed { .. } => self.put_back(path),
+            Outcome::Failed { kept, .. } => {
+                if let Some(size) = kept {
+                    // It is looked at anew, and counts then.
+                    self.show.not_done(*size);
+                }
+                self.put_back(path);
+            }
             Outcome::Stored { .. } => {
                 if let Some(seen) = self.seen.get_mut(path) {
                     seen.turn = if seen.stamp == uploaded { Turn::Done } else { Turn::Settling };

@@ -105,11 +105,22 @@ impl Client {
         }
     }
 
-    /// Asks the gateway, now, whether a recording is stored; its verified receipt if so. What has been disposed of, or is
-    /// not known any more, has none.
-    pub async fn confirm(&self, recording_id: &str) -> Result<Receipt, UploadError> {
-        let request = proto::GetUploadRequest { recording_id: recording_id.to_owned() };
-        let got = self.ingest().ok_or_else(no_server)?.get_upload(request).await?.into_inner();
+    /// Asks a gateway, now, whether a recording is stored; its verified receipt if so. What has been disposed of, or is
+    /// not known any more, has none. A gateway that does not answer is not the last word: the others are asked, and all again,
+    /// for as long as `patience`.
+    pub async fn confirm(&self, recording_id: &str, patience: Duration) -> Result<Receipt, UploadError> {
+        let mut patience = Patience::new(patience);
+        let got = loop {
+            let request = proto::GetUploadRequest { recording_id: recording_id.to_owned() };
+            match self.ingest().ok_or_else(no_server)?.get_upload(request).await.map_err(UploadError::from) {
+                Ok(got) => break got.into_inner(),
+                Err(error) => {
+                    let delay = patience.next(error.at(self.server()))?;
+                    self.turn();
+                    sleep(delay).await;
+                }
+            }
+        };
         let recording = got.recording.unwrap_or_default();
         let stored = [RecordingState::Stored, RecordingState::Verified, RecordingState::Derived];
         match recording.receipt {
