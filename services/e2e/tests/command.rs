@@ -3,7 +3,7 @@
 
 use std::{
     io::Write,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -78,6 +78,11 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
     for english in ["Usage", "Options", "Arguments", "Print"] {
         assert!(!help.contains(english), "{english} in {help}");
     }
+    // Who reads no more stops nothing.
+    let mut child = uploader.saying(footage.path(), &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
     let wrong = caselock(&["uplaod", "--lang", "zh"]);
     let said = String::from_utf8_lossy(&wrong.stderr);
     assert_eq!(wrong.status.code(), Some(2));

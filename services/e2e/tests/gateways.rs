@@ -67,6 +67,30 @@ async fn a_gateway_that_is_told_to_stop_fails_no_upload() {
     stack.stop();
 }
 
+/// Whoever asks whether it is ready is told at once that it is not, while the segment that was begun is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_stops_says_so_and_waits_for_what_was_begun() {
+    let (mut stack, second, uploaders) = two_gateways().await;
+    let footage = Footage::new().random("a", SEGMENT + 3);
+    let other = uploaders[1].server.clone();
+    let uploader = Uploader::of(&stack, "demo", &format!("{},{other}", stack.server));
+    // Each of its segments takes some eight seconds.
+    let child = uploader.start(footage.path(), &["--bwlimit", "1M"]);
+    let mut first = stack.programs.remove("gateway").unwrap();
+    wait_until("a part of a segment", || first.metric("caselock_gateway_received_bytes") > 1 << 20);
+    assert!(!first.admin("/readyz").contains("draining"));
+    first.signal("TERM");
+    wait_until("word of it", || first.admin("/readyz").contains("draining") || first.ended().is_some());
+    assert_eq!(first.ended(), None, "it ended before it was done with what was begun");
+    wait_until("its end", || first.ended().is_some());
+    assert_eq!(first.ended(), Some(0));
+    Run::of(child).expect_stored(1);
+    // What was begun at the first was accepted there.
+    assert!(second.metric("caselock_gateway_accepted_bytes") <= 3);
+    assert_eq!(second.stop(), Some(0));
+    stack.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_files_under_one_key_never_mix() {
     let (mut stack, second, uploaders) = two_gateways().await;

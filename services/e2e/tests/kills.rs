@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader},
     path::Path,
     time::Duration,
 };
@@ -12,7 +13,13 @@ use caselock_log::{Entry, Topic};
 use caselock_store::Store;
 use rand::RngExt;
 
-on_both_stacks!(the_uploader_is_killed_ten_times, every_service_is_killed_under_load);
+on_both_stacks!(
+    the_uploader_is_killed_ten_times,
+    every_service_is_killed_under_load,
+    a_device_is_wiped_only_of_what_is_proven,
+    files_that_look_alike_are_told_apart,
+    what_cannot_be_uploaded_is_said_and_changes_nothing,
+);
 
 const SEGMENT: u64 = 8 << 20;
 
@@ -68,9 +75,19 @@ async fn the_uploader_is_killed_ten_times(kind: Kind) {
     let mut random = seeded();
     let count = |what: &str| stack.metric(stack.gateway(), &format!("caselock_gateway_{what}_bytes")) as i64;
     let mut in_flight = 0;
-    for _ in 0..10 {
+    for kill in 0..10 {
         let before = (count("received"), count("accepted"));
+        let is_small = kill % 3 == 2;
+        if is_small {
+            footage = footage.random(&format!("0 {kill}"), 100);
+            total += 100;
+        }
         let mut child = uploader.start(footage.path(), &rate);
+        if is_small {
+            // While its receipt is waited for, or kept.
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+            assert!(lines.any(|line| line.contains(r#""event":"sealed""#)));
+        }
         tokio::time::sleep(Duration::from_millis(random.random_range(50..750))).await;
         assert!(child.try_wait().unwrap().is_none(), "a kill came too late");
         let accepted = count("accepted") - before.1;
@@ -81,7 +98,7 @@ async fn the_uploader_is_killed_ten_times(kind: Kind) {
         in_flight += (count("received") - before.0 - accepted).max(0) + (4 << 20);
     }
     let run = uploader.upload(footage.path(), &[]);
-    run.expect_stored(5);
+    run.expect_stored(8);
     let sent = count("received");
     println!("{total} bytes; {sent} came; at most {in_flight} were in flight at a kill");
     assert!(sent <= total as i64 + in_flight, "{sent} bytes came of {total}, {in_flight} in flight at a kill");
@@ -192,9 +209,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_is_wiped_only_of_what_is_proven() {
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+async fn a_device_is_wiped_only_of_what_is_proven(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
     let footage = Footage::new().random("a", SEGMENT + 1).random("b", 3 << 20);
     let uploader = Uploader::new(&stack);
     uploader.upload(footage.path(), &[]).expect_stored(2);
@@ -228,20 +244,19 @@ async fn a_device_is_wiped_only_of_what_is_proven() {
     // With the gateway away nothing goes.
     let other = Footage::new().random("c", 1000);
     uploader.upload(other.path(), &[]).expect_stored(1);
-    stack.kill("standalone");
+    stack.kill(stack.gateway());
     let run = uploader.upload(other.path(), &["--delete-source", "--patience", "1"]);
     assert_eq!((run.code, run.of_kind("deleted").count()), (5, 0));
     assert_eq!(names(other.path()), ["c"]);
-    stack.run("standalone");
+    stack.run(stack.gateway());
     let run = uploader.upload(other.path(), &["--delete-source"]);
     assert_eq!((run.code, run.of_kind("deleted").count()), (0, 1));
     assert!(names(other.path()).is_empty());
 }
 
 /// Two files of one device that agree in size, first and last MiB: each is stored, under a key of its own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_look_alike_are_told_apart() {
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+async fn files_that_look_alike_are_told_apart(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
     let footage = Footage::new().random("a", 3 << 20);
     let uploader = Uploader::new(&stack);
     uploader.upload(footage.path(), &[]).expect_stored(1);
@@ -272,9 +287,8 @@ async fn files_that_look_alike_are_told_apart() {
     check(&*stack.store().await, &run).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_uploaded_is_said_and_changes_nothing() {
-    let stack = Stack::start(Kind::Embedded, &[]).await;
+async fn what_cannot_be_uploaded_is_said_and_changes_nothing(kind: Kind) {
+    let stack = Stack::start(kind, &[]).await;
     let footage = Footage::new().random("empty", 0).random("fine", 10);
     let uploader = Uploader::new(&stack);
     let run = uploader.upload(footage.path(), &[]);

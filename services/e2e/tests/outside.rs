@@ -19,7 +19,8 @@ use caselock_domain::{
     time::{Timestamp, to_proto},
 };
 use caselock_e2e::{
-    Footage, Kind, Program, Run, Stack, Uploader, free_port, header, postgres_database, root, wait_until,
+    Footage, Kind, Program, Run, Stack, Uploader, free_port, header, on_both_stacks, postgres_database, root,
+    wait_until,
 };
 use caselock_log::{Entry, Topic};
 use caselock_proto::events::v1::{
@@ -41,10 +42,11 @@ const TOLD: [&str; 7] = [
     "io.caselock.flag.raised.v1",
 ];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_generated_client_uploads_resumes_and_gets_its_receipt() {
+on_both_stacks!(a_generated_client_uploads_resumes_and_gets_its_receipt);
+
+async fn a_generated_client_uploads_resumes_and_gets_its_receipt(kind: Kind) {
     let python = std::env::var("CASELOCK_TEST_PYTHON").expect("CASELOCK_TEST_PYTHON names a Python with grpcio-tools");
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+    let mut stack = Stack::start(kind, &[]).await;
     let footage = Footage::new().random("from outside.bin", (8 << 20) + 3333);
     let file = footage.files().remove(0);
     let ca = |name: &str| stack.dir.path().join("ca").join(name);

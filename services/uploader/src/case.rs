@@ -12,6 +12,7 @@ use crate::{
     import,
     registry::{answer, case_name, client, flags, named, text, time, whole_case, word},
     table::{Column, brief, full, print, times, words},
+    text::put,
     usage,
 };
 
@@ -109,7 +110,7 @@ async fn show(asked: args::ShowCase) -> anyhow::Result<u8> {
         }
         let documents = entries.iter().map(|entry| serde_json::from_str::<Value>(&entry.document));
         shown.insert("record".into(), documents.collect::<Result<_, _>>()?);
-        println!("{}", Value::Object(shown));
+        put(Value::Object(shown))?;
         return Ok(STORED);
     }
     print(&COLUMNS, case.into_iter().map(row).collect(), false)?;

@@ -10,7 +10,7 @@ use crate::{
     HELD, STORED, args,
     journal::Journal,
     phrases::{say_phrase, shown},
-    text::{local_time, say},
+    text::{local_time, put, say},
     usage,
 };
 
@@ -20,12 +20,12 @@ pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
     let journal = Journal::open(&dir)?;
     for entry in journal.entries() {
         if arguments.json {
-            println!("{}", serde_json::to_string(&entry)?);
+            put(serde_json::to_string(&entry)?)?;
         } else {
             let file = entry.path.display().to_string();
             let line =
                 [("recording", &*entry.recording_id), ("until", &local_time(&entry.locked_until)), ("file", &file)];
-            println!("{}", say("status-line", &line));
+            put(say("status-line", &line))?;
         }
     }
     Ok(STORED)
@@ -39,9 +39,9 @@ pub async fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
     for path in &arguments.receipts {
         let file = path.display().to_string();
         match check(path, &keys, arguments.file.as_deref()).await {
-            Ok(what) => println!("{}", say("receipt-good", &[("file", &file), ("what", &say_phrase(&what))])),
+            Ok(what) => put(say("receipt-good", &[("file", &file), ("what", &say_phrase(&what))]))?,
             Err(error) => {
-                println!("{}", say("receipt-bad", &[("file", &file), ("error", &shown(&error))]));
+                put(say("receipt-bad", &[("file", &file), ("error", &shown(&error))]))?;
                 code = HELD;
             }
         }

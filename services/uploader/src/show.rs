@@ -14,7 +14,10 @@ use caselock_client::Progress;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::{phrases::say_phrase, text::say};
+use crate::{
+    phrases::say_phrase,
+    text::{put, say},
+};
 
 /// How often programs are told of the whole.
 const EVENTS: Duration = Duration::from_secs(1);
@@ -165,7 +168,8 @@ impl Show {
     pub fn line(&self, line: &str) {
         match &self.bars {
             Some(bars) => drop(bars.println(line)),
-            None if !self.json => println!("{line}"),
+            // An upload goes on whether or not somebody reads of it.
+            None if !self.json => drop(put(line)),
             None => {}
         }
     }
@@ -175,7 +179,7 @@ impl Show {
         if self.json
             && let Ok(line) = serde_json::to_string(event)
         {
-            println!("{line}");
+            drop(put(line));
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stdout};
 use comfy_table::{ContentArrangement, Table as Shown, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Map, Value};
 
-use crate::text::{local_time, say, word};
+use crate::text::{local_time, put, say, word};
 
 /// A column.
 pub struct Column {
@@ -56,17 +56,18 @@ pub fn print(columns: &[Column], rows: Vec<Vec<Value>>, json: bool) -> anyhow::R
     if json {
         for row in rows {
             let object: Map<_, _> = columns.iter().map(|column| column.name.to_owned()).zip(row).collect();
-            println!("{}", Value::Object(object));
+            put(Value::Object(object))?;
         }
         return Ok(());
     }
     if !is_for_people(json) {
-        let mut csv = csv::Writer::from_writer(stdout().lock());
+        let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(columns.iter().map(|column| column.name))?;
         for row in rows {
             csv.write_record(row.iter().map(text))?;
         }
-        return Ok(csv.flush()?);
+        let text = String::from_utf8(csv.into_inner()?)?;
+        return Ok(put(text.trim_end_matches('\n'))?);
     }
     let mut table = Shown::new();
     let brief = columns.iter().filter(|column| column.is_brief);
@@ -76,8 +77,7 @@ pub fn print(columns: &[Column], rows: Vec<Vec<Value>>, json: bool) -> anyhow::R
         let brief = columns.iter().zip(&row).filter(|(column, _)| column.is_brief);
         table.add_row(brief.map(|(column, value)| column.shown(value)));
     }
-    println!("{table}");
-    Ok(())
+    Ok(put(table)?)
 }
 
 impl Column {

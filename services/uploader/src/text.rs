@@ -1,6 +1,12 @@
 //! What people read, in their language. Machine output (`--json`, CSV) is never localised.
 
-use std::{borrow::Cow, collections::HashMap, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt::Display,
+    io::{self, Write},
+    sync::OnceLock,
+};
 
 use clap::{Arg, ArgAction, Command};
 use fluent_templates::{LanguageIdentifier, Loader, fluent_bundle::FluentValue, langid, static_loader};
@@ -41,6 +47,14 @@ pub fn say(key: &str, arguments: &[(&'static str, &str)]) -> String {
     let arguments: HashMap<Cow<'static, str>, FluentValue<'_>> =
         arguments.iter().map(|(name, value)| (Cow::from(*name), FluentValue::from(*value))).collect();
     LOCALES.lookup_with_args(language(), key, &arguments)
+}
+
+/// Writes a line to standard output. Who reads no more, as `head`, stops nothing; what could not be written is an error.
+pub fn put(line: impl Display) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// A word of the schema in the chosen language; as it is, where it is new to this version.
