@@ -51,6 +51,10 @@ fn the_quickstart_shows_what_it_stored_and_a_second_run_uploads_nothing() {
     for shown in ["original", "proxy.mp4", "proxy.m4a", "poster.jpg", "preview.jpg", "waveform.jpg"] {
         assert!(table.contains(shown), "{shown} in {table}");
     }
+    // How it stands towards its deadline, its case, and what its lock follows from.
+    for shown in ["on time", "2026-罚-17", "by case", "by the least period"] {
+        assert!(table.contains(shown), "{shown} in {table}");
+    }
     for shown in ["quickstart.sh show", "quickstart.sh stop", "quickstart.sh delete"] {
         assert!(table.contains(shown), "{shown} in {table}");
     }

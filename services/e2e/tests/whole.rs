@@ -107,6 +107,51 @@ fn b3sum(path: &Path) -> Blake3 {
     serde_json::from_value(digest.into()).unwrap()
 }
 
+/// A picture as so many grey dots, row by row.
+fn dots(picture: &[u8], (width, height): (usize, usize), more: &[&str]) -> Vec<i32> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), picture).unwrap();
+    let scale = format!("scale={width}:{height}:flags=area,format=gray");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error"])
+        .args(more)
+        .arg("-i")
+        .arg(file.path())
+        .args(["-vf", &scale, "-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout.len(), width * height, "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout.into_iter().map(i32::from).collect()
+}
+
+fn apart(a: &[i32], b: &[i32]) -> i32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<i32>() / a.len() as i32
+}
+
+/// Whether there is something to be seen on a picture, and the right way up.
+fn look_at(original: &Path, name: &str, picture: &[u8]) {
+    let is_plain = |dots: &[i32]| dots.iter().max().unwrap() - dots.iter().min().unwrap() < 40;
+    let seen = dots(picture, (64, 48), &[]);
+    assert!(!is_plain(&seen), "{name} of {} is plain", original.display());
+    if name == "contact-sheet" {
+        // Sixteen frames, each with a picture.
+        for (row, column) in (0..4).flat_map(|row| (0..4).map(move |column| (row, column))) {
+            let dots = (0..12).flat_map(|y| (0..16).map(move |x| (row * 12 + y) * 64 + column * 16 + x));
+            let frame: Vec<_> = dots.map(|at| seen[at]).collect();
+            assert!(!is_plain(&frame), "frame {row}, {column} of {}", original.display());
+        }
+    }
+    if name == "preview" {
+        // What a viewer who heeds the orientation shows of the photo, and no other.
+        let bytes = std::fs::read(original).unwrap();
+        let raw = dots(&bytes, (64, 48), &["-noautorotate"]);
+        let turned: Vec<_> = raw.iter().rev().copied().collect();
+        let is_turned = original.extension().unwrap() == "jpg";
+        let (right, wrong) = if is_turned { (&turned, &raw) } else { (&raw, &turned) };
+        assert!(apart(&seen, right) < 8 && apart(&seen, wrong) > 20, "{}", original.display());
+    }
+}
+
 /// One file: its digest, its receipt, its object and lock, its derivatives. Its proxy, if it has one.
 async fn check(stack: &Stack, store: &dyn Store, path: &Path, event: &Value) -> Option<Shown> {
     let (blake3, size) = (b3sum(path), path.metadata().unwrap().len());
@@ -154,6 +199,10 @@ async fn check(stack: &Stack, store: &dyn Store, path: &Path, event: &Value) -> 
             let deleted = store.delete_version(&key, &version.id, bypass).await;
             assert_eq!(deleted.unwrap_err().kind, ErrorKind::Locked, "{key}");
         }
+    }
+    for picture in derived["derivatives"].as_array().unwrap().iter().filter(|d| d["content_type"] == "image/jpeg") {
+        let (_, bytes) = read_document(store, picture["object_key"].as_str().unwrap(), 1 << 24).await.unwrap().unwrap();
+        look_at(path, picture["name"].as_str().unwrap(), &bytes);
     }
     let proxy = derived["derivatives"].as_array().unwrap().iter().find(|d| d["name"] == "proxy")?;
     let (_, bytes) = read_document(store, proxy["object_key"].as_str().unwrap(), 1 << 30).await.unwrap().unwrap();
