@@ -7,7 +7,7 @@ use caselock_client::{Connect, Tls};
 use caselock_domain::{calendar::Calendar, time::Timestamp};
 use caselock_e2e::{
     Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, on_a_terminal, on_both_stacks,
-    postgres_database, wait_until,
+    postgres_database, root, wait_until,
 };
 use caselock_log::Topic;
 use caselock_proto::v1::{
@@ -21,14 +21,15 @@ on_both_stacks!(the_regulations_vectors_from_the_command_line, what_is_on_a_devi
 
 const OPERATOR: &str = "operator-archivist";
 
-async fn start(kind: Kind) -> (Stack, Option<Program>) {
+async fn start(kind: Kind) -> (Stack, Option<Program>, Option<String>) {
     let stack = Stack::start(kind, &[]).await;
     if kind == Kind::Embedded {
-        return (stack, None);
+        return (stack, None, None);
     }
-    let registry = stack.spawn("registry", free_port(), &[("registry.database", postgres_database().await)]);
+    let database = postgres_database().await;
+    let registry = stack.spawn("registry", free_port(), &[("registry.database", database.clone())]);
     registry.wait_ready();
-    (stack, Some(registry))
+    (stack, Some(registry), Some(database))
 }
 
 fn ask(stack: &Stack, who: &str, arguments: &[&str]) -> Run {
@@ -55,7 +56,7 @@ fn registry_client(stack: &Stack) -> RegistryServiceClient<Channel> {
 }
 
 async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
-    let (mut stack, program) = start(kind).await;
+    let (mut stack, program, database) = start(kind).await;
     let uploader = Uploader::new(&stack);
     let vectors = [
         ("2026-02-13", "2026-02-24"),
@@ -157,7 +158,25 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
     let refused = ask(&stack, OPERATOR, &["dispose", "run", id, "--bureau", "demo", "--reason", "x"]);
     assert_eq!((refused.code, &refused.events[0]["refused"]), (3, &"RETAINED".into()), "{}", refused.stderr);
     assert!(refused.events[0]["detail"].as_str().unwrap().contains("by floor"), "{:?}", refused.events);
-    drop(program);
+    // A newer calendar, in a file, without a day that had to be made up.
+    if let Some((program, database)) = program.zip(database) {
+        program.stop();
+        let packaged = std::fs::read_to_string(root().join("services/libs/domain/data/calendar.json")).unwrap();
+        let mut calendar: Value = serde_json::from_str(&packaged).unwrap();
+        calendar["version"] = "newer".into();
+        calendar["years"]["2026"]["working"].as_array_mut().unwrap().retain(|day| day != "2026-02-14");
+        let file = stack.dir.path().join("calendar.json").display().to_string();
+        std::fs::write(&file, calendar.to_string()).unwrap();
+        let settings = [("registry.database", database), ("registry.calendar", file)];
+        let program = stack.spawn("registry", free_port(), &settings);
+        program.wait_ready();
+        wait_until("the deadline by the newer calendar", || {
+            let all = ask(&stack, "demo", &["deadlines", "list"]).events;
+            let one = all.iter().find(|one| one["original_name"] == "2026-02-12").unwrap();
+            one["due"] == "2026-02-24T16:00:00Z"
+        });
+        program.stop();
+    }
     stack.stop();
 }
 
@@ -217,7 +236,7 @@ async fn what_never_comes_is_told_once_however_often_the_registry_begins_anew() 
 }
 
 async fn what_is_on_a_device_is_known_before_it_comes(kind: Kind) {
-    let (mut stack, registry) = start(kind).await;
+    let (mut stack, registry, _) = start(kind).await;
     let uploader = Uploader::new(&stack);
     let footage = Footage::new().random("first", 3 << 20).random("second", 2 << 20);
     let ended = "scene_ended_at=2031-03-03 10:00:00";

@@ -28,7 +28,7 @@ CREATE TABLE deadlines (
     -- The later of due and extended_to.
     last_moment BIGINT NOT NULL,
     stored_at BIGINT,
-    -- After how many extensions it was told that the deadline is near, and missed.
+    -- The last moment of which it was told that it is near, and missed: one that is moved is told of anew.
     near_told BIGINT,
     missed_told BIGINT
 );

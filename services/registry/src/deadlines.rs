@@ -300,7 +300,7 @@ impl Judge {
         let column = notice.column();
         let statement = format!(
             "SELECT * FROM deadlines WHERE stored_at IS NULL AND last_moment > $1 AND last_moment <= $2
-             AND ({column} IS NULL OR {column} < extensions) ORDER BY last_moment LIMIT $3"
+             AND ({column} IS NULL OR {column} <> last_moment) ORDER BY last_moment LIMIT $3"
         );
         // Made of nothing but the words above.
         let rows = sqlx::query(AssertSqlSafe(statement)).bind(from.as_second()).bind(until.as_second()).bind(PAGE);
@@ -313,7 +313,7 @@ impl Judge {
         let last = deadline.last_moment();
         let mut tx = self.db.begin().await?;
         let statement = format!(
-            "UPDATE deadlines SET {} = extensions WHERE recording_id = $1 AND stored_at IS NULL AND last_moment = $2
+            "UPDATE deadlines SET {} = last_moment WHERE recording_id = $1 AND stored_at IS NULL AND last_moment = $2
              AND extensions = $3",
             notice.column()
         );

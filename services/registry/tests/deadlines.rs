@@ -15,7 +15,7 @@ use caselock_domain::{
 };
 use caselock_e2e::{Death, Faults};
 use caselock_log::append_fact;
-use caselock_registry::{Awaited, Wish, rebuild};
+use caselock_registry::{Awaited, Judge, Wish, rebuild};
 use caselock_store::{ErrorKind, Lock, oldest_version};
 use common::{
     Kind, dump, without_told,
@@ -31,6 +31,7 @@ on_both_databases!(
     a_database_made_anew_tells_nothing_twice,
     an_extension_is_a_locked_object_and_survives_every_death,
     a_newer_calendar_reckons_anew,
+    what_a_newer_calendar_moves_is_told_of_anew,
     lists_agree_with_the_rule,
 );
 
@@ -270,6 +271,35 @@ async fn a_newer_calendar_reckons_anew(kind: Kind) {
     judge.reckon_anew().await.unwrap();
     let after = find(&world, id).await.deadline;
     assert_eq!((after.due, after.is_provisional), (at("2031-03-07T16:00:00Z"), false));
+}
+
+/// Each deadline that a newer calendar makes of one is told of, once.
+async fn what_a_newer_calendar_moves_is_told_of_anew(kind: Kind) {
+    let world = World::new(kind).await;
+    let id = world.announce("provisional", at("2031-03-03T10:00:00+08:00")).await.to_string();
+    world.following(&world.store).catch_up().await.unwrap();
+    let tell = async |judge: &Judge| {
+        while judge.judge().await.unwrap() > 0 {}
+        world.publish().await;
+        (world.told(&id, "deadline.near").await.len(), world.told(&id, "deadline.missed").await.len())
+    };
+    let mut judge = world.judge();
+    world.dial.set(at("2031-03-05T12:00:00Z"));
+    assert_eq!(tell(&judge).await, (1, 0));
+    world.dial.set(at("2031-03-06T12:00:00Z"));
+    assert_eq!(tell(&judge).await, (1, 1));
+    let calendar = r#"{"version": "2031-1", "source": "test", "years": {
+        "2031": {"off": ["2031-03-04", "2031-03-05"], "working": []}, "2032": {"off": [], "working": []}}}"#;
+    let mut rules = (*judge.rules).clone();
+    rules.calendar = caselock_domain::calendar::Calendar::parse(calendar).unwrap();
+    judge.rules = Arc::new(rules);
+    judge.reckon_anew().await.unwrap();
+    assert_eq!(tell(&judge).await, (1, 1));
+    world.dial.set(at("2031-03-07T12:00:00Z"));
+    assert_eq!(tell(&judge).await, (2, 1));
+    world.dial.set(at("2031-03-07T16:03:00Z"));
+    assert_eq!(tell(&judge).await, (2, 2));
+    assert_eq!(tell(&judge).await, (2, 2));
 }
 
 /// The lists' conditions in SQL say what `Deadline::standing` says.

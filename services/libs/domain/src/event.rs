@@ -192,8 +192,9 @@ impl RegistryEvent {
             Self::CaseAmended(m) => m.entry.to_string(),
             Self::CaseClosed(m) => m.entry.to_string(),
             Self::CaseReopened(m) => m.entry.to_string(),
-            Self::DeadlineNear(m) => m.extensions.to_string(),
-            Self::DeadlineMissed(m) => m.extensions.to_string(),
+            // A deadline that was extended, or that a newer calendar moved, is another.
+            Self::DeadlineNear(m) => m.due.map_or(0, |due| due.seconds).to_string(),
+            Self::DeadlineMissed(m) => m.due.map_or(0, |due| due.seconds).to_string(),
             Self::DeadlineExtended(m) => m.extensions.to_string(),
             Self::RetentionChanged(_, change) => change.clone(),
             Self::RetentionDrifted(m, finding) => format!("{}/{finding}", m.object_key),
