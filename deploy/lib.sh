@@ -28,8 +28,8 @@ debian_packages() {
   local root=()
   ((EUID == 0)) || root=(sudo)
   say "going to install Debian packages: $*"
-  "${root[@]}" apt-get update -qq
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  "${root[@]}" apt-get update -q >&2
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
 }
 
 # answers PORT: does anything accept TCP connections on 127.0.0.1:PORT?

@@ -69,7 +69,7 @@ export CASELOCK_TEST_BROWSER
 b3sum=$(cache_dir)/tools/bin/b3sum
 if [[ ! -x $b3sum ]]; then
   say "going to install b3sum (built by cargo) as $b3sum"
-  cargo install --locked --quiet --root "$(cache_dir)/tools" b3sum@1.8.2
+  cargo install --locked --root "$(cache_dir)/tools" b3sum@1.8.2
 fi
 export CASELOCK_TEST_B3SUM=$b3sum
 

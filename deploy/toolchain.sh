@@ -17,7 +17,10 @@ done
 ((${#missing[@]} == 0)) || debian_packages "${missing[@]}"
 
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
-if ! command -v rustup >/dev/null && ! command -v cargo >/dev/null; then
+# Debian's own cargo may be older than what this is written for; one that is as new will do.
+needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$here/../Cargo.toml")
+there=$(cargo --version 2>/dev/null | cut -d' ' -f2 || true)
+if ! command -v rustup >/dev/null && [[ -z $there || $(printf '%s\n' "$needed" "$there" | sort -V | head -n 1) != "$needed" ]]; then
   say "going to install Rust by rustup, into ${CARGO_HOME:-$HOME/.cargo}"
   curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh | sh -s -- -y -q --profile minimal --default-toolchain none
 fi

@@ -53,6 +53,14 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
     assert_eq!((good.status.code(), text(&good).starts_with("good")), (Some(0), true), "{}", text(&good));
     let chinese = verify(&["--lang", "zh", &receipt]);
     assert!(text(&chinese).starts_with("有效"), "{}", text(&chinese));
+    // After a key was changed there are two in the file, and each receipt is checked by its own.
+    let both = stack.dir.path().join("both.pem");
+    let newer = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519"]).output().unwrap().stdout;
+    std::fs::write(&both, &newer).unwrap();
+    let public = Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&both).output().unwrap().stdout;
+    std::fs::write(&both, [public, std::fs::read(&keys).unwrap()].concat()).unwrap();
+    let by_both = caselock(&["receipt", "verify", "--receipt-keys", &both.display().to_string(), &receipt]);
+    assert_eq!(by_both.status.code(), Some(0), "{by_both:?}");
     let other = footage.path().join("一个").display().to_string();
     assert_eq!(verify(&["--file", &other, &receipt]).status.code(), Some(3));
     // One letter of the payload is another.

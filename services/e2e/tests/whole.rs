@@ -13,6 +13,7 @@ use caselock_e2e::{
     browser::{self, Shown},
     on_both_stacks,
 };
+use caselock_log::Topic;
 use caselock_store::{ErrorKind, Store, oldest_version, read_document};
 use futures::TryStreamExt;
 use serde_json::Value;
@@ -73,6 +74,14 @@ async fn a_folder_becomes_locked_receipted_viewable_footage(kind: Kind) {
         run.of_kind("stored").map(|event| (event["file"].as_str().unwrap().to_owned(), event.clone())).collect();
     stack.wait_derived(&run).await;
     stack.stop();
+    // What is stored is held in the log no longer: each partition was deleted up to what was committed.
+    let log = stack.log().await;
+    for partition in 0..log.partitions(Topic::Footage) {
+        let bounds = log.bounds(Topic::Footage, partition).await.unwrap();
+        let committed = log.committed("caselock-archiver", Topic::Footage, partition).await.unwrap();
+        assert_eq!((bounds.start, committed.unwrap_or(0)), (bounds.end, bounds.end), "partition {partition}");
+    }
+    drop(log);
     let store = stack.store().await;
     let mut shown = Vec::new();
     for path in &files {

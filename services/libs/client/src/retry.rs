@@ -47,3 +47,51 @@ impl Patience {
         Ok(after + ceiling.mul_f64(rand::rng().random::<f64>()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away(after: Duration) -> UploadError {
+        UploadError::Unavailable { reason: "Unavailable".into(), message: "away".into(), after }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_are_drawn_from_zero_to_a_limit_that_doubles() {
+        let mut widest = Vec::new();
+        for attempt in 0..12u32 {
+            let mut waits = Vec::new();
+            for _ in 0..300 {
+                let mut patience = Patience::new(Duration::from_secs(600));
+                let mut wait = Duration::ZERO;
+                for _ in 0..=attempt {
+                    wait = patience.next(away(Duration::ZERO)).unwrap();
+                }
+                waits.push(wait);
+            }
+            let limit = FIRST.saturating_mul(1 << attempt).min(LONGEST);
+            assert!(waits.iter().all(|wait| *wait <= limit), "attempt {attempt}");
+            // Of 300 some are near either end.
+            assert!(waits.iter().min().unwrap() < &(limit / 10) && waits.iter().max().unwrap() > &(limit * 9 / 10));
+            widest.push(limit);
+        }
+        assert_eq!(widest.last(), Some(&LONGEST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_gateway_asks_is_the_least_and_time_without_success_ends_it() {
+        let mut patience = Patience::new(Duration::from_secs(60));
+        let wait = patience.next(away(Duration::from_secs(5))).unwrap();
+        assert!((Duration::from_secs(5)..=Duration::from_secs(5) + FIRST).contains(&wait), "{wait:?}");
+        tokio::time::advance(Duration::from_secs(59)).await;
+        patience.next(away(Duration::ZERO)).unwrap();
+        patience.renew();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        patience.next(away(Duration::ZERO)).unwrap();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(matches!(patience.next(away(Duration::ZERO)), Err(UploadError::Unavailable { .. })));
+        // What does not pass is not waited for.
+        let mut patience = Patience::new(Duration::from_secs(60));
+        assert!(matches!(patience.next(UploadError::Changed), Err(UploadError::Changed)));
+    }
+}
