@@ -278,6 +278,19 @@ async fn files_that_look_alike_are_told_apart(kind: Kind) {
     let manifest = stack.dir.path().join("manifest.csv");
     std::fs::write(&manifest, "file,unit\nc,one\nd,another\n").unwrap();
     uploader.upload(pair.path(), &["--manifest", &manifest.display().to_string()]).expect_stored(2);
+    // Copies under other names are recordings of their own, in whatever order they come; nothing is refused, or stored again.
+    let copies =
+        Footage::new().with("a copy", b"the same").with("another copy", b"the same").with("copy 3", b"the same");
+    let first = uploader.upload(&copies.path().join("copy 3"), &[]);
+    first.expect_stored(1);
+    let all = uploader.upload(copies.path(), &[]);
+    all.expect_stored(3);
+    let ids: BTreeSet<_> = all.of_kind("stored").map(|event| event["recording_id"].to_string()).collect();
+    assert_eq!(ids.len(), 3);
+    assert!(ids.contains(&first.of_kind("stored").next().unwrap()["recording_id"].to_string()));
+    let again = Uploader::new(&stack).upload(copies.path(), &[]);
+    again.expect_stored(3);
+    assert!(again.of_kind("stored").all(|event| event["was_there"] == true), "{:?}", again.events);
     // The same file with other metadata is refused, and the fields are named.
     let changed = Uploader::new(&stack).upload(footage.path(), &["--set", "unit=another"]);
     assert_eq!(changed.code, 3);

@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use caselock_client::{Client, Connect, Footage, Progress, Stamp, Throttle, Upload, UploadError, content_key};
+use caselock_client::{
+    Client, Connect, Footage, Progress, Stamp, Throttle, Upload, UploadError, content_key, name_key,
+};
 use caselock_domain::{metadata::Metadata, reason::Reason};
 use caselock_proto::v1::{Announcement, RecordingMetadata};
 
@@ -250,10 +252,19 @@ impl Session {
             report: &report,
         };
         let mut uploaded = self.client.upload(&footage, &upload).await;
-        if file.key.is_none() && matches!(&uploaded, Err(e) if is_conflict(e)) {
-            // Another file of this device has the same size, beginning and end: the whole content tells them apart.
-            let whole = footage.whole().await?;
-            upload.key = format!("{}:{}", upload.key, whole.to_hex());
+        let (mut by_whole, mut by_name) = (false, false);
+        while let (Err(error), None) = (&uploaded, &file.key) {
+            if !by_whole && is_conflict(error) {
+                // Another file of this device has the same size, beginning and end: the whole content tells them apart.
+                by_whole = true;
+                upload.key = format!("{}:{}", upload.key, footage.whole().await?.to_hex());
+            } else if !by_name && is_renamed(error) {
+                // A copy under another name is a recording of its own: the name is kept, and no file refused.
+                by_name = true;
+                upload.key = format!("{}:n{}", upload.key, name_key(&file.metadata.original_name));
+            } else {
+                break;
+            }
             uploaded = self.client.upload(&footage, &upload).await;
         }
         let uploaded = uploaded?;
@@ -281,6 +292,12 @@ impl Turns {
 
 fn is_conflict(error: &UploadError) -> bool {
     error.is(Reason::SegmentConflict) || error.is(Reason::SealDigestMismatch) || matches!(error, UploadError::Changed)
+}
+
+/// Whether the recording is known under another name of a file.
+fn is_renamed(error: &UploadError) -> bool {
+    let is_name = |field: &String| field == "metadata.original_name";
+    matches!(error, UploadError::Refused { fields, .. } if error.is(Reason::OpenConflict) && fields.iter().any(is_name))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -92,6 +92,11 @@ impl Footage {
     }
 }
 
+/// What the key of a copy under another name has beside that of its content: 16 hex digits of the name's BLAKE3.
+pub fn name_key(name: &str) -> String {
+    blake3::hash(name.as_bytes()).to_hex()[..16].to_owned()
+}
+
 /// The uploader's default idempotency key: device, size, BLAKE3 of the first and last MiB. No name, no path, no time: a
 /// device's file is found again wherever it was copied to, and a name used twice is no conflict.
 pub fn content_key(path: &Path, device: &str) -> Result<String, UploadError> {

@@ -15,7 +15,7 @@ mod upload;
 
 pub use connect::{Client, Connect, Tls};
 pub use error::UploadError;
-pub use file::{Footage, Stamp, content_key};
+pub use file::{Footage, Stamp, content_key, name_key};
 pub use registry::registry;
 pub use throttle::Throttle;
 pub use upload::{Progress, Report, Upload, Uploaded};
