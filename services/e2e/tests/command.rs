@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    ffi::OsStr,
     io::Write,
+    os::unix::ffi::OsStrExt,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -101,15 +103,21 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
 async fn metadata_comes_from_manifests_in_gbk_and_from_names(kind: Kind) {
     let mut stack = Stack::start(kind, &[]).await;
     let footage = Footage::new().random("DSJ0042_20261120_090500.bin", 100).random("b.bin", 200);
-    let table = "文件,科室,执法人员\nb.bin,医疗监督科,王五;赵六\n";
+    let table = "文件,科室,执法人员\nb.bin,医疗监督科,王五;赵六\n笔录.bin,传染病科,王五\n";
     let (gbk, ..) = encoding_rs::GBK.encode(table);
+    // A name as old devices and archives write it, which is no UTF-8.
+    let (name, ..) = encoding_rs::GBK.encode("笔录.bin");
+    std::fs::write(footage.path().join(OsStr::from_bytes(&name)), b"old").unwrap();
     let manifest = stack.dir.path().join("清单.csv");
     std::fs::write(&manifest, gbk).unwrap();
     let template = r"^(?P<device_id>DSJ\d+)_(?P<recorded_started_at>\d{8}_\d{6})";
     let uploader = Uploader::new(&stack);
     let manifest = manifest.display().to_string();
     let run = uploader.upload(footage.path(), &["--manifest", &manifest, "--template", template]);
-    run.expect_stored(2);
+    run.expect_stored(3);
+    let again = uploader.upload(footage.path(), &["--manifest", &manifest, "--template", template]);
+    assert!(again.of_kind("stored").filter(|event| event["was_there"] == true).count() == 3, "{:?}", again.events);
+    assert_eq!(again.bytes_held(), 0);
     stack.stop();
     let store = stack.store().await;
     let mut seen = Vec::new();
@@ -120,6 +128,9 @@ async fn metadata_comes_from_manifests_in_gbk_and_from_names(kind: Kind) {
         seen.push((metadata["unit"].clone(), metadata["device_id"].clone(), metadata["recorded_started_at"].clone()));
     }
     seen.sort_by_key(|(unit, ..)| unit.to_string());
+    assert_eq!(seen.remove(0).0, "传染病科");
+    let named = run.of_kind("stored").filter(|event| event["file"].as_str().unwrap().ends_with("/笔录.bin"));
+    assert_eq!(named.count(), 1);
     assert_eq!(seen[0].0, "医疗监督科");
     let from_name = (Value::from("综合监督科"), Value::from("DSJ0042"), Value::from("2026-11-20T01:05:00Z"));
     assert_eq!(seen[1], from_name);

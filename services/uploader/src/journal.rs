@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it lay.
+    #[serde(with = "crate::names")]
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,

@@ -14,6 +14,7 @@ mod journal;
 mod kind;
 mod manifest;
 mod misuse;
+mod names;
 mod phrases;
 mod receipts;
 mod registry;

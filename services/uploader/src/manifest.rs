@@ -5,7 +5,10 @@ use std::{collections::HashMap, path::Path};
 use anyhow::{Context, bail};
 use encoding_rs::{GBK, UTF_8};
 
-use crate::fields::{Fields, canonical};
+use crate::{
+    fields::{Fields, canonical},
+    names::readable,
+};
 
 /// Rows by file: what the file's path must end with, in whole names.
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ impl Manifest {
 
     /// The row of a file: the one with the longest path that the file's ends with.
     pub fn row(&self, path: &Path) -> Option<&Fields> {
-        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+        let parts: Vec<_> = path.iter().map(readable).collect();
         (0..parts.len()).find_map(|from| self.0.get(&parts[from..].join("/")))
     }
 }

@@ -9,6 +9,7 @@ use caselock_domain::receipt::{Envelope, KeyRing, Receipt};
 use crate::{
     HELD, STORED, args,
     journal::Journal,
+    names::readable,
     phrases::{say_phrase, shown},
     text::{local_time, put, say},
     usage,
@@ -22,7 +23,7 @@ pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
         if arguments.json {
             put(serde_json::to_string(&entry)?)?;
         } else {
-            let file = entry.path.display().to_string();
+            let file = readable(&entry.path);
             let line =
                 [("recording", &*entry.recording_id), ("until", &local_time(&entry.locked_until)), ("file", &file)];
             put(say("status-line", &line))?;
@@ -37,7 +38,7 @@ pub async fn verify(command: &args::Receipt) -> anyhow::Result<u8> {
     let keys = key_ring(&arguments.receipt_keys).map_err(usage)?;
     let mut code = STORED;
     for path in &arguments.receipts {
-        let file = path.display().to_string();
+        let file = readable(path);
         match check(path, &keys, arguments.file.as_deref()).await {
             Ok(what) => put(say("receipt-good", &[("file", &file), ("what", &say_phrase(&what))]))?,
             Err(error) => {

@@ -22,6 +22,7 @@ use crate::{
     journal::{Entry, Journal},
     kind::{self, FileKind},
     manifest::Manifest,
+    names::readable,
     phrases::shown,
     receipts::key_ring,
     registry::tls,
@@ -210,7 +211,7 @@ impl Session {
     }
 
     async fn delete(&self, entry: &Entry, stored: Outcome) -> Outcome {
-        let file = entry.path.display().to_string();
+        let file = readable(&entry.path);
         match delete_source(&self.client, &self.journal, &entry.path, entry, self.patience).await {
             Ok(()) => {
                 self.show.line(&say("deleted", &[("file", &file)]));
@@ -312,7 +313,7 @@ pub fn tell(show: &Show, outcome: &Outcome, journal: Option<&Journal>) {
         Outcome::Stored { entry, kind, was_there } => {
             show.stored();
             let key = if *was_there { "stored-before" } else { "stored" };
-            let file = entry.path.display().to_string();
+            let file = readable(&entry.path);
             show.line(&say(key, &[("file", &file), ("until", &local_time(&entry.locked_until))]));
             show.event(&Event::Stored {
                 file: &entry.path,
@@ -327,7 +328,7 @@ pub fn tell(show: &Show, outcome: &Outcome, journal: Option<&Journal>) {
         }
         Outcome::Failed { path, error, shown, retryable, .. } => {
             let key = if *retryable { "not-yet" } else { "refused" };
-            show.line(&say(key, &[("file", &path.display().to_string()), ("error", shown)]));
+            show.line(&say(key, &[("file", &readable(path)), ("error", shown)]));
             show.event(&Event::Failed { file: path, error, retryable: *retryable });
         }
     }

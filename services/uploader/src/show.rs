@@ -15,6 +15,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::{
+    names::{in_text, readable},
     phrases::say_phrase,
     text::{put, say},
 };
@@ -29,36 +30,81 @@ const LINES: Duration = Duration::from_secs(10);
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
     /// The upload is open.
-    Opened { file: &'a Path, recording_id: &'a str, held: u64 },
+    Opened {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        recording_id: &'a str,
+        held: u64,
+    },
     /// Bytes were acknowledged.
-    Held { file: &'a Path, bytes: u64 },
+    Held {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        bytes: u64,
+    },
     /// Everything is held; the receipt is to come.
-    Sealed { file: &'a Path },
+    Sealed {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+    },
     /// The gateway asks to wait.
-    Waiting { file: &'a Path, reason: &'a str, seconds: f64 },
+    Waiting {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        reason: &'a str,
+        seconds: f64,
+    },
     /// Something failed and is tried again.
-    Retrying { file: &'a Path, error: &'a str, seconds: f64 },
+    Retrying {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        error: &'a str,
+        seconds: f64,
+    },
     /// The footage is sent again.
-    SendAgain { file: &'a Path, reason: &'a str },
+    SendAgain {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        reason: &'a str,
+    },
     /// Stored: its receipt verified.
     Stored {
+        #[serde(serialize_with = "in_text")]
         file: &'a Path,
         recording_id: &'a str,
         kind: &'a str,
         size: u64,
         blake3: &'a str,
         locked_until: &'a str,
+        #[serde(serialize_with = "in_text")]
         receipt: &'a Path,
         was_there: bool,
     },
     /// It would be uploaded.
-    WouldUpload { file: &'a Path, kind: &'a str, size: u64 },
+    WouldUpload {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        kind: &'a str,
+        size: u64,
+    },
     /// Not stored, and why.
-    Failed { file: &'a Path, error: &'a str, retryable: bool },
+    Failed {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        error: &'a str,
+        retryable: bool,
+    },
     /// Deleted from the device.
-    Deleted { file: &'a Path },
+    Deleted {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+    },
     /// Stored, but not deleted from the device, and why.
-    Kept { file: &'a Path, error: &'a str },
+    Kept {
+        #[serde(serialize_with = "in_text")]
+        file: &'a Path,
+        error: &'a str,
+    },
     /// How much of everything is done, from time to time and at the end: files that are stored, bytes that are held.
     Progress { stored: u64, files: u64, held: u64, bytes: u64 },
     /// All files are done with.
@@ -282,7 +328,7 @@ impl Drop for FileView<'_> {
 
 /// A file's name for people.
 pub fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    readable(path.file_name().unwrap_or(path.as_os_str()))
 }
 
 fn files(totals: &Totals) -> String {

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use regex::Regex;
 
-use crate::fields::{Fields, canonical};
+use crate::{
+    fields::{Fields, canonical},
+    names::readable,
+};
 
 /// The templates; the first that matches a name counts.
 #[derive(Debug, Default)]
@@ -25,7 +28,7 @@ impl Templates {
 
     /// The fields in a file's name.
     pub fn read(&self, path: &Path) -> Fields {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = readable(path.file_name().unwrap_or_default());
         let mut fields = Fields::default();
         let matched = self.0.iter().find_map(|regex| Some((regex, regex.captures(&name)?)));
         if let Some((regex, captures)) = matched {

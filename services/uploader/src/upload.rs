@@ -8,6 +8,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::{
     HELD, RETRY, STORED, args,
     journal::Journal,
+    names::readable,
     session::{Outcome, Planned, Session, Sources, tell},
     show::{Event, Show},
     text::say,
@@ -70,7 +71,7 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
 
 fn dry_run(show: &Show, planned: &[Planned], all_fit: bool) -> u8 {
     for file in planned {
-        let (path, size, kind) = (file.path.display().to_string(), file.size.to_string(), file.kind.as_str());
+        let (path, size, kind) = (readable(&file.path), file.size.to_string(), file.kind.as_str());
         show.line(&say(
             "would-upload",
             &[("kind", &say(&format!("kind-{kind}"), &[])), ("size", &size), ("file", &path)],
@@ -113,18 +114,18 @@ fn write_result(path: &Path, outcomes: &[Outcome], journal: &Journal) -> anyhow:
     for outcome in outcomes {
         match outcome {
             Outcome::Stored { entry, was_there, .. } => writer.write_record([
-                entry.path.display().to_string().as_str(),
+                readable(&entry.path).as_str(),
                 if *was_there { "stored before" } else { "stored" },
                 &entry.recording_id,
                 &entry.size.to_string(),
                 &entry.blake3,
                 &entry.locked_until,
-                &journal.receipt_path(entry).display().to_string(),
+                &readable(journal.receipt_path(entry)),
                 "",
             ])?,
             Outcome::Failed { path, error, retryable, .. } => {
                 let result = if *retryable { "not yet" } else { "refused" };
-                writer.write_record([&path.display().to_string(), result, "", "", "", "", "", error])?;
+                writer.write_record([&readable(path), result, "", "", "", "", "", error])?;
             }
         }
     }
