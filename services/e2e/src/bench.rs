@@ -31,11 +31,9 @@ async fn start_archiver(
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
     signing_key: PathBuf,
+    retention: RetentionConfig,
     stop: CancellationToken,
 ) -> anyhow::Result<Archiver> {
-    // On a server of one's own nothing is locked for half a year.
-    let short = std::env::var_os("CASELOCK_TEST_S3_SCRATCH").is_none().then(|| "PT15M".to_owned());
-    let retention = RetentionConfig { unlawful_period_for_tests: short, ..RetentionConfig::default() };
     let config = ArchiverConfig { signing_key, retention, ..ArchiverConfig::default() };
     let (clock, health) = (system_clock(), Health::default());
     caselock_archiver::start(
@@ -45,8 +43,14 @@ async fn start_archiver(
     .await
 }
 
-async fn run_archiver(log: Arc<dyn Log>, store: Arc<dyn Store>, signing_key: PathBuf, stop: CancellationToken) {
-    start_archiver(log, store, signing_key, stop).await.unwrap().stopped().await.unwrap();
+async fn run_archiver(
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    signing_key: PathBuf,
+    retention: RetentionConfig,
+    stop: CancellationToken,
+) {
+    start_archiver(log, store, signing_key, retention, stop).await.unwrap().stopped().await.unwrap();
 }
 
 /// A log, a store, a gateway and a client.
@@ -57,6 +61,7 @@ pub struct Bench {
     pub dir: TempDir,
     pub keys: KeyRing,
     gateways: Vec<Gateway>,
+    retention: RetentionConfig,
 }
 
 /// An archiver that is running in a runtime of its own.
@@ -103,7 +108,11 @@ impl Bench {
     /// On the real Kafka and a real S3 server.
     pub async fn distributed() -> Self {
         let stack = Stack::prepare(Kind::Distributed, &[]).await;
-        Self::on(stack.log().await, stack.store().await, TempDir::new().unwrap()).await
+        let bench = Self::on(stack.log().await, stack.store().await, TempDir::new().unwrap()).await;
+        // On a server of one's own nothing is locked for half a year.
+        let short = std::env::var_os("CASELOCK_TEST_S3_SCRATCH").is_none().then(|| "PT15M".to_owned());
+        let retention = RetentionConfig { unlawful_period_for_tests: short, ..RetentionConfig::default() };
+        Self { retention, ..bench }
     }
 
     /// On the log and store of such a stack.
@@ -122,7 +131,7 @@ impl Bench {
         keys.add_pem(&std::fs::read_to_string(ca.join("receipt-key.pub.pem")).unwrap()).unwrap();
         let gateways = vec![gateway(log.clone()).await, gateway(log.clone()).await];
         let client = Arc::new(client(&gateways[..1], &keys));
-        Self { log, store, client, dir, keys, gateways }
+        Self { log, store, client, dir, keys, gateways, retention: RetentionConfig::default() }
     }
 
     /// A client of the gateway with this number (0 or 1).
@@ -152,14 +161,20 @@ impl Bench {
     pub fn archiver_with(&self, log: Arc<dyn Log>, store: Arc<dyn Store>, signing_key: PathBuf) -> Running {
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.spawn(run_archiver(log, store, signing_key, stop.clone()));
+        runtime.spawn(run_archiver(log, store, signing_key, self.retention.clone(), stop.clone()));
         Running { runtime: Some(runtime), stop }
     }
 
     /// An archiver for which time flies: whenever it waits for nothing but time, that has passed. It stops with the token.
     pub fn hasty_archiver_on(&self, store: Arc<dyn Store>) -> CancellationToken {
         let stop = CancellationToken::new();
-        let archiver = run_archiver(self.log.clone(), store, self.dir.path().join("ca/receipt-key.pem"), stop.clone());
+        let archiver = run_archiver(
+            self.log.clone(),
+            store,
+            self.dir.path().join("ca/receipt-key.pem"),
+            self.retention.clone(),
+            stop.clone(),
+        );
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         std::thread::spawn(move || runtime.block_on(archiver));
         stop
@@ -168,7 +183,9 @@ impl Bench {
     /// Why an archiver refuses to start on a store.
     pub async fn archiver_refuses(&self, store: Arc<dyn Store>) -> String {
         let signing_key = self.dir.path().join("ca/receipt-key.pem");
-        let started = start_archiver(self.log.clone(), store, signing_key, CancellationToken::new()).await;
+        let started =
+            start_archiver(self.log.clone(), store, signing_key, self.retention.clone(), CancellationToken::new())
+                .await;
         format!("{:#}", started.err().expect("a refusal"))
     }
 

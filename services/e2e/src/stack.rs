@@ -98,7 +98,7 @@ impl Stack {
             dir,
         };
         stack.config = stack.base_config();
-        if variables("CASELOCK_TEST_S3_SCRATCH").is_none() {
+        if kind == Kind::Distributed && variables("CASELOCK_TEST_S3_SCRATCH").is_none() {
             // On a server of one's own nothing is locked for half a year.
             stack.config.push(("archiver.retention.unlawful_period_for_tests".into(), "PT15M".into()));
         }
