@@ -17,7 +17,7 @@ use caselock_store::{Store, fs::FsStore, oldest_version};
 use caselock_store_s3::{S3Config, S3Store};
 use tempfile::TempDir;
 
-use crate::{PATIENCE, Program, Run, root, wait_until};
+use crate::{PATIENCE, Program, Run, Server, root, wait_until};
 
 /// On what a stack stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,21 +43,41 @@ pub struct Stack {
     config: Vec<(String, String)>,
     admin: BTreeMap<&'static str, u16>,
     pub programs: BTreeMap<&'static str, Program>,
+    /// A store of this test's own.
+    _own: Option<Server>,
 }
 
 impl Stack {
     /// Starts every service, with further settings.
     pub async fn start(kind: Kind, settings: &[(&str, &str)]) -> Self {
-        let mut stack = Self::prepare(kind, settings).await;
-        for service in stack.services() {
-            stack.run(service);
+        Self::prepare(kind, settings).await.started()
+    }
+
+    /// Starts every service.
+    pub fn started(mut self) -> Self {
+        for service in self.services() {
+            self.run(service);
         }
-        stack
+        self
     }
 
     /// Prepares certificates, topics and bucket; starts nothing.
     pub async fn prepare(kind: Kind, settings: &[(&str, &str)]) -> Self {
         Self::prepare_on(kind, settings, &|name| std::env::var(name).ok()).await
+    }
+
+    /// As [`Stack::prepare`], for what is locked for years: on a store of this test's own, where the one that is named is to be kept.
+    pub async fn prepare_to_lock_for_years(kind: Kind, settings: &[(&str, &str)]) -> Self {
+        if kind == Kind::Embedded || std::env::var_os("CASELOCK_TEST_S3_SCRATCH").is_some() {
+            return Self::prepare(kind, settings).await;
+        }
+        let server = Server::start("s3.sh");
+        let own = server.variables();
+        let variables = |name: &str| match name.starts_with("CASELOCK_TEST_S3_") {
+            true => own.get(name).cloned(),
+            false => std::env::var(name).ok(),
+        };
+        Self { _own: Some(server), ..Self::prepare_on(kind, settings, &variables).await }
     }
 
     /// Prepares a distributed stack whose topics have further settings.
@@ -95,11 +115,20 @@ impl Stack {
             config: Vec::new(),
             admin: admin.into_iter().collect(),
             programs: BTreeMap::new(),
+            _own: None,
             dir,
         };
         stack.config = stack.base_config();
         if kind == Kind::Distributed && variables("CASELOCK_TEST_S3_SCRATCH").is_none() {
-            // On a server of one's own nothing is locked for half a year.
+            // On a server of one's own nothing is locked for half a year, nor for the years of a class.
+            let short = [
+                ("registry.unlawful_periods_for_tests", "true"),
+                ("registry.roll_when_under", "PT8M"),
+                ("registry.roll_to", "PT15M"),
+                ("registry.classes.10y", "PT15M"),
+                ("registry.classes.30y", "PT15M"),
+            ];
+            stack.config.extend(short.map(|(key, value)| (key.to_owned(), value.to_owned())));
             stack.config.push(("archiver.retention.unlawful_period_for_tests".into(), "PT15M".into()));
         }
         stack.config.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));

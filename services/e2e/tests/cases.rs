@@ -26,7 +26,7 @@ const OPERATOR: &str = "operator-archivist";
 
 /// A stack with its registry.
 async fn start(kind: Kind, settings: &[(&str, &str)]) -> (Stack, Option<Program>) {
-    let stack = Stack::start(kind, settings).await;
+    let stack = Stack::prepare_to_lock_for_years(kind, settings).await.started();
     if kind == Kind::Embedded {
         return (stack, None);
     }

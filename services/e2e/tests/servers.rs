@@ -1,7 +1,7 @@
 //! kill -9 of the real Kafka and the real S3 server under load: everything waits, then goes on.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caselock_e2e::{Footage, Kind, Run, Server, Stack, Uploader, wait_until};
 use caselock_store::read_document;
@@ -32,15 +32,21 @@ async fn kafka_and_the_store_are_killed_under_load() {
         let came = count("received") - received;
         // Between this look and the kill more may come.
         let in_flight = came.saturating_sub(count("accepted") - accepted) + SEGMENT;
+        let away = Instant::now();
         server.kill();
         // So long it is away.
         tokio::time::sleep(Duration::from_secs(2)).await;
         server.start_again();
+        // What waits longer than the gateway waits for the log is refused, and comes again.
+        let was_short = away.elapsed() < Duration::from_secs(20);
         let run = Run::of(child);
         run.expect_stored(3);
         let came = count("received") - received;
         println!("{total} bytes; {came} came; at most {in_flight} were in flight at the kill");
-        assert!(came <= total + in_flight, "{came} bytes came of {total}, {in_flight} in flight at the kill");
+        assert!(
+            !was_short || came <= total + in_flight,
+            "{came} bytes came of {total}, {in_flight} in flight at the kill"
+        );
         stack.wait_derived(&run).await;
         let store = stack.store().await;
         for event in run.of_kind("stored") {

@@ -10,7 +10,7 @@ CREATE TABLE locks (
     kept_revision BIGINT,
     lock_until BIGINT,
     hold BIGINT,
-    -- 'floor', 'open_case', 'closed_case' or 'permanent_case', and the number of the case.
+    -- 'floor', 'open_case', 'closed_case', 'permanent_case' or 'earlier_lock', and the number of the case.
     follows TEXT,
     follows_case TEXT,
     -- When the store is to be looked at next; 0 is at once.

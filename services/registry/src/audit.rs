@@ -399,7 +399,7 @@ async fn unknown(cases: &Cases, patience: Duration, mut tell: impl FnMut(&Line))
         Line::of_key(key, bureau, object_key::owner(key).unwrap_or(key).to_owned(), Kind::UnknownObject)
     };
     loop {
-        let page = cases.store.keys("", after.as_deref()).await?;
+        let page = cases.store.keys("v1/", after.as_deref()).await?;
         for key in page.keys.iter().filter(|key| !key.starts_with("v1/probe/")) {
             let owner = known_by(key);
             if last.as_ref().is_none_or(|(known, _)| known != owner) {

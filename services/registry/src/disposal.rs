@@ -52,7 +52,7 @@ pub struct Disposable {
 /// What must hold of the row of `locks` l and of the time $1: all was read back as the rule says now, nothing is held, the last
 /// date has passed, and no rebuild is under way and no entry of a case may be there that is not known.
 const ELIGIBLE: &str = "l.kind = 'recording' AND l.kept_revision = l.revision AND l.hold = 0 AND l.off_sent_at IS NULL
-    AND l.lock_until <= $1 AND l.follows IN ('floor', 'closed_case')
+    AND l.lock_until <= $1 AND l.follows IN ('floor', 'closed_case', 'earlier_lock')
     AND NOT EXISTS (SELECT 1 FROM disposals d WHERE d.recording_id = l.subject AND d.is_done = 0)
     AND NOT EXISTS (SELECT 1 FROM rebuild)
     AND NOT EXISTS (SELECT 1 FROM unread_entries u WHERE u.bureau = l.bureau)

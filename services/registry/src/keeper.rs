@@ -4,11 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
+    case::Status,
     event::RegistryEvent,
     flag::Flag,
     retention::{
         is_in_clock_units,
-        rule::{Keeping, Rolling, keeping},
+        rule::{Bond, Keeping, Rolling, keeping},
     },
     time::{Timestamp, shanghai, to_proto},
 };
@@ -331,6 +332,14 @@ impl Keeper {
             }
             None => {
                 let of = attention::Subject::Case { id, bureau };
+                // Of a closed case all is said, and its footage may be disposed of; and while a rebuild is under way not all footage
+                // is known.
+                if !matches!(subject.bonds.as_slice(), [Bond { status: Some(Status::Open), .. }]) {
+                    return Ok(None);
+                }
+                if sqlx::query("SELECT 1 FROM rebuild").fetch_optional(&mut **tx).await?.is_some() {
+                    return Ok(Some(now.checked_add(AGAIN)?));
+                }
                 let Some(opened_at) = self.lacks_footage(tx, id).await? else {
                     attention::clear(tx, of, Flag::FootageMissing).await?;
                     return Ok(None);

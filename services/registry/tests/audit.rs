@@ -133,7 +133,7 @@ async fn what_is_lost_or_unknown_is_named(kind: Kind) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weak_locks_and_delete_markers_on_the_s3_server() {
     let world = World::new(Kind::Sqlite).await;
-    let stack = Stack::prepare(On::Distributed, &[]).await;
+    let stack = Stack::prepare_to_lock_for_years(On::Distributed, &[]).await;
     let (raw, store): (_, Arc<dyn Store>) = (connect(&stack.s3).await, S3Store::open(&stack.s3).await);
     let in_two_days = SystemTime::now() + Duration::from_secs(2 * 86_400);
     let in_a_day = SystemTime::now() + Duration::from_secs(86_400);

@@ -6,7 +6,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{
-    case::CaseChange,
+    case::{CaseChange, CaseId},
     disposal::Disposal,
     fact::FactKey,
     id::{BureauId, RecordingId},
@@ -20,12 +20,13 @@ use caselock_registry::{Finding, Kind as What, Refused, RegistryError, audit, re
 use caselock_store::{ErrorKind, oldest_version, read_document};
 use common::{
     Kind, dump,
-    world::{BY, World, closed, demo, number, opened, uploaded},
+    world::{BY, NUMBER, World, closed, demo, number, opened, uploaded},
 };
 use jiff::ToSpan;
 
 on_both_databases!(
     only_what_has_run_out_goes_and_a_record_stays,
+    what_was_locked_for_longer_goes_when_that_is_over,
     killed_between_any_two_steps_it_ends_the_same,
     a_binding_and_a_disposal_never_both_happen,
     a_reopening_after_it_was_begun_stops_nothing_and_holds_nothing,
@@ -160,6 +161,34 @@ async fn only_what_has_run_out_goes_and_a_record_stays(kind: Kind) {
     replayed.following(&replayed.store).catch_up().await.unwrap();
     replayed.disposer().finish_all(None).await.unwrap();
     assert_eq!(bare(dump(&replayed.fresh.db).await), bare(known));
+}
+
+/// Closed as a shorter class after it was reopened: the lock that was set before stands, and it is removed when that is over.
+async fn what_was_locked_for_longer_goes_when_that_is_over(kind: Kind) {
+    let bench = bench().await;
+    let world = World::copy(kind, &bench, bench.known_id()).await;
+    let settle = async || while world.keeper().round().await.unwrap() > 0 {};
+    world.append(opened()).await;
+    world.append(closed(world.dial.at(), Some(10))).await;
+    settle().await;
+    world.reopen().await;
+    world.append(closed(world.dial.at(), Some(2))).await;
+    settle().await;
+    world.dial.forward(3.years());
+    settle().await;
+    let refused = dispose(&world).await.unwrap();
+    assert!(matches!(&refused, Err(Refused::Retained(why)) if why.contains("earlier_lock")), "{refused:?}");
+    world.dial.forward(7.years());
+    world.dial.forward(1.day());
+    settle().await;
+    let listed = world.disposer().list(&demo(), &(i64::MIN, String::new()), 10).await.unwrap();
+    assert_eq!(listed.into_iter().map(|found| found.follows).collect::<Vec<_>>(), ["earlier_lock"]);
+    dispose(&world).await.unwrap().unwrap();
+    assert_eq!(is_gone(&world).await.because, "earlier_lock");
+    // That its footage has gone is no news of a case that is closed.
+    world.dial.forward(2.months());
+    settle().await;
+    assert_eq!(world.flags(&CaseId::derive(&demo(), &number(NUMBER)).to_string()).await, []);
 }
 
 async fn killed_between_any_two_steps_it_ends_the_same(kind: Kind) {

@@ -1,8 +1,10 @@
 //! Wrong usage, in Chinese: clap says it in English only.
 
+use std::error::Error as _;
+
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::text::say;
+use crate::{phrases::say_phrase, text::say};
 
 /// What is wrong with the command line; `None` where clap's own words must do.
 pub fn shown(error: &Error) -> Option<String> {
@@ -24,7 +26,10 @@ pub fn shown(error: &Error) -> Option<String> {
             let known = at(ContextKind::ValidValue);
             say("misuse-value", &[("argument", &argument), ("value", &value), ("known", &known)])
         }
-        ErrorKind::ValueValidation => say("misuse-unreadable", &[("argument", &argument), ("value", &value)]),
+        ErrorKind::ValueValidation => {
+            let cause = error.source().map(|cause| say_phrase(&cause.to_string())).unwrap_or_default();
+            say("misuse-unreadable", &[("argument", &argument), ("value", &value), ("cause", &cause)])
+        }
         ErrorKind::TooManyValues => say("misuse-unwanted", &[("argument", &argument), ("value", &value)]),
         _ => return None,
     };

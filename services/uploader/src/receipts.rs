@@ -21,7 +21,9 @@ pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
     let journal = Journal::open(&dir)?;
     for entry in journal.entries() {
         if arguments.json {
-            put(serde_json::to_string(&entry)?)?;
+            let mut shown = serde_json::to_value(&entry)?;
+            shown["path"] = readable(&entry.path).into();
+            put(shown)?;
         } else {
             let file = readable(&entry.path);
             let line =

@@ -55,18 +55,17 @@ impl Client {
 
     /// A client of the gateway in use. `None` without any server.
     pub(crate) fn ingest(&self) -> Option<IngestServiceClient<Channel>> {
-        let (_, channel) = self.in_use()?;
+        let current = self.current.load(Ordering::Relaxed);
+        let (_, channel) = self.channels.get(current % self.channels.len().max(1))?;
         Some(IngestServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20))
     }
 
-    fn in_use(&self) -> Option<&(String, Channel)> {
-        let current = self.current.load(Ordering::Relaxed);
-        self.channels.get(current % self.channels.len().max(1))
-    }
-
-    /// The address of the gateway in use.
-    pub(crate) fn server(&self) -> &str {
-        self.in_use().map_or("", |(server, _)| server)
+    /// The address of the gateway, where there is but one: of several, which one failed is not certain when that is told.
+    pub(crate) fn server(&self) -> Option<&str> {
+        match self.channels.as_slice() {
+            [(server, _)] => Some(server),
+            _ => None,
+        }
     }
 
     /// Turns to the next gateway: the present one did not answer.

@@ -66,12 +66,12 @@ impl UploadError {
     }
 
     /// Says which server could not be reached. What a server itself said is as it was.
-    pub(crate) fn at(self, server: &str) -> Self {
-        match self {
-            Self::Unavailable { reason, message, after } if Reason::parse(&reason).is_none() => {
+    pub(crate) fn at(self, server: Option<&str>) -> Self {
+        match (self, server) {
+            (Self::Unavailable { reason, message, after }, Some(server)) if Reason::parse(&reason).is_none() => {
                 Self::Unavailable { message: format!("{server}: {message}"), reason, after }
             }
-            other => other,
+            (other, _) => other,
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Disposal {
     pub stored_at: Timestamp,
     /// Until when it was locked, as read back before it was decided.
     pub locked_until: Timestamp,
-    /// What that followed from: `floor` or `closed_case`.
+    /// What that followed from: `floor`, `closed_case` or `earlier_lock`.
     pub because: String,
     /// The number of the case it followed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
