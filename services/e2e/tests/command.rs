@@ -88,6 +88,21 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
     for english in ["Usage", "Options", "Arguments", "Print"] {
         assert!(!help.contains(english), "{english} in {help}");
     }
+    // What can't be is said at once, and a mistyped folder looks like no journal.
+    let nowhere = stack.dir.path().join("nowhere").display().to_string();
+    for (arguments, why) in [
+        (&["status", "--journal", &nowhere][..], "there is no journal in"),
+        (&["case", "list", "--registry", "localhost:7444"], "expected https://HOST:PORT"),
+        (
+            &["case", "list", "--registry", &stack.registry, "--ca", &keys, "--cert", &keys, "--key", &keys],
+            "no certificate",
+        ),
+    ] {
+        let refused = caselock(arguments);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(why), "{arguments:?}: {refused:?}");
+    }
+    assert!(!std::path::Path::new(&nowhere).exists());
     // Who reads no more stops nothing.
     let mut child = uploader.saying(footage.path(), &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

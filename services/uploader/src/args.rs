@@ -119,7 +119,7 @@ pub struct Session {
 #[derive(Args)]
 pub struct Connection {
     /// The gateway, for example `https://caselock.example:7443`. May be given several times: they are used in turn.
-    #[arg(long, env = "CASELOCK_SERVER", value_delimiter = ',', required = true)]
+    #[arg(long, env = "CASELOCK_SERVER", value_delimiter = ',', required = true, value_parser = address)]
     pub server: Vec<String>,
     /// The CA of the gateway's certificate (PEM).
     #[arg(long, env = "CASELOCK_CA", value_name = "FILE")]
@@ -171,7 +171,7 @@ pub struct Verify {
 #[derive(Args)]
 pub struct Registry {
     /// The registry, for example `https://caselock.example:7444`.
-    #[arg(long, env = "CASELOCK_REGISTRY")]
+    #[arg(long, env = "CASELOCK_REGISTRY", value_parser = address)]
     pub registry: String,
     /// The CA of the registry's certificate (PEM).
     #[arg(long, env = "CASELOCK_CA", value_name = "FILE")]
@@ -444,4 +444,30 @@ pub struct RunDisposal {
     /// Why, for the record.
     #[arg(long)]
     pub reason: String,
+}
+
+/// An address with its scheme: one that can never be reached is no passing trouble.
+fn address(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    let rest = rest.trim_end_matches('/');
+    let is_host = !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || "/?#@".contains(c));
+    is_host.then(|| text.to_owned()).ok_or_else(|| "expected https://HOST:PORT".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_a_scheme_and_a_host() {
+        for good in ["https://archive.example:7443", "http://127.0.0.1:1", "https://[::1]:7443", "https://a.example:1/"]
+        {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in
+            ["", "127.0.0.1:1", "ftp://x", "https://", "https:///x", "https://a/b", "https://a b", "archive.example"]
+        {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -18,6 +18,12 @@ use crate::{
 /// Lists the journal.
 pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
     let dir = arguments.journal.clone().map_or_else(Journal::default_dir, Ok)?;
+    // A mistyped folder must not look like one in which all is well.
+    let there = || -> anyhow::Result<()> {
+        anyhow::ensure!(dir.join("journal.jsonl").is_file(), "there is no journal in {}", dir.display());
+        Ok(())
+    };
+    there().map_err(usage)?;
     let journal = Journal::open(&dir)?;
     for entry in journal.entries() {
         if arguments.json {
@@ -57,7 +63,7 @@ async fn check(path: &Path, keys: &KeyRing, file: Option<&Path>) -> anyhow::Resu
     let envelope: Envelope = serde_json::from_slice(&text).context("this is not a receipt")?;
     let payload = keys.verify(&Receipt::try_from(&envelope)?)?;
     if let Some(file) = file {
-        let footage = Footage::open(file)?;
+        let footage = Footage::open(file).with_context(|| format!("read {}", readable(file)))?;
         let (size, blake3) = (footage.stamp().size, footage.whole().await?);
         anyhow::ensure!(
             size == payload.size && blake3 == payload.blake3,

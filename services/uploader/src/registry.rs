@@ -11,7 +11,7 @@ use caselock_proto::v1::{
 use serde_json::Value;
 use tonic::{Response, Status, transport::Channel};
 
-use crate::{args, usage};
+use crate::{args, text::say, usage};
 
 /// Asked for at once.
 const PAGE: u32 = 500;
@@ -28,7 +28,15 @@ pub fn client(arguments: &args::Registry) -> anyhow::Result<RegistryServiceClien
 pub fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> anyhow::Result<Option<Tls>> {
     let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
     match (ca, cert, key) {
-        (Some(ca), Some(cert), Some(key)) => Ok(Some(Tls { ca: read(ca)?, certificate: read(cert)?, key: read(key)? })),
+        (Some(ca), Some(cert), Some(key)) => {
+            let tls = Tls { ca: read(ca)?, certificate: read(cert)?, key: read(key)? };
+            for (path, pem) in [(ca, &tls.ca), (cert, &tls.certificate)] {
+                if !pem.contains("-----BEGIN CERTIFICATE-----") {
+                    bail!("{}: there is no certificate (PEM) in it", path.display());
+                }
+            }
+            Ok(Some(tls))
+        }
         (None, None, None) => Ok(None),
         _ => bail!("--ca, --cert and --key belong together"),
     }
@@ -45,6 +53,7 @@ pub fn answer<T>(answered: Result<Response<T>, Status>) -> Result<T, UploadError
 }
 
 /// At most so many, page after page: each is asked for by its size and token, and answers with what it has and the next token.
+/// Where that may not be all, it is said.
 pub async fn pages<T>(
     most: u32,
     mut ask: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String), UploadError>,
@@ -55,10 +64,12 @@ pub async fn pages<T>(
         left -= (page.len() as u32).min(left);
         all.extend(page);
         if next.is_empty() {
-            break;
+            return Ok(all);
         }
         token = next;
     }
+    // On standard error: what machines read is the rows alone.
+    eprintln!("{}", say("limited", &[("limit", &most.to_string())]));
     Ok(all)
 }
 

@@ -24,6 +24,7 @@ again = again in { $seconds } s { $file }: { $error }
 sending-again = sending again { $file }: { $reason }
 deleted = deleted from the device  { $file }
 kept = KEPT on the device  { $file }: { $error }
+limited = these are the first { $limit }, and there may be more: see --limit
 not-announced = what is to come could not be announced: { $error }
 watching = watching { $folder }; stop with Ctrl-C
 receipt-good = good  { $file }  { $what }

@@ -24,6 +24,7 @@ again = { $seconds } 秒后重试 { $file }：{ $error }
 sending-again = 重新发送 { $file }：{ $reason }
 deleted = 已从设备删除  { $file }
 kept = 仍保留在设备上  { $file }：{ $error }
+limited = 只显示前 { $limit } 条，可能还有更多：见 --limit
 not-announced = 未能预告待传的记录：{ $error }
 watching = 正在监视 { $folder }；按 Ctrl-C 停止
 receipt-good = 有效  { $file }  { $what }
