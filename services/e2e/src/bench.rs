@@ -27,30 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Faults, Kind, Lie, PATIENCE, Stack, Unfaithful, root};
 
-async fn start_archiver(
-    log: Arc<dyn Log>,
-    store: Arc<dyn Store>,
-    signing_key: PathBuf,
-    retention: RetentionConfig,
-    stop: CancellationToken,
-) -> anyhow::Result<Archiver> {
-    let config = ArchiverConfig { signing_key, retention, ..ArchiverConfig::default() };
-    let (clock, health) = (system_clock(), Health::default());
-    caselock_archiver::start(
-        config,
-        ArchiverContext { log, store, clock, nonce: rand::random::<[u8; 16]>, health, stop },
-    )
-    .await
-}
-
-async fn run_archiver(
-    log: Arc<dyn Log>,
-    store: Arc<dyn Store>,
-    signing_key: PathBuf,
-    retention: RetentionConfig,
-    stop: CancellationToken,
-) {
-    start_archiver(log, store, signing_key, retention, stop).await.unwrap().stopped().await.unwrap();
+/// An archiver's life, from its start on.
+async fn live(starting: impl Future<Output = anyhow::Result<Archiver>>) {
+    starting.await.unwrap().stopped().await.unwrap();
 }
 
 /// A log, a store, a gateway and a client.
@@ -152,29 +131,41 @@ impl Bench {
         }
     }
 
+    /// An archiver that is about to start.
+    fn starting(
+        &self,
+        log: Arc<dyn Log>,
+        store: Arc<dyn Store>,
+        signing_key: PathBuf,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<Archiver>> + Send + use<> {
+        let config = ArchiverConfig { signing_key, retention: self.retention.clone(), ..ArchiverConfig::default() };
+        let (clock, health) = (system_clock(), Health::default());
+        let context = ArchiverContext { log, store, clock, nonce: rand::random::<[u8; 16]>, health, stop };
+        caselock_archiver::start(config, context)
+    }
+
+    fn signing_key(&self) -> PathBuf {
+        self.dir.path().join("ca/receipt-key.pem")
+    }
+
     /// Starts an archiver on ports of its own.
     pub fn archiver_on(&self, log: Arc<dyn Log>, store: Arc<dyn Store>) -> Running {
-        self.archiver_with(log, store, self.dir.path().join("ca/receipt-key.pem"))
+        self.archiver_with(log, store, self.signing_key())
     }
 
     /// Starts an archiver on ports, and with a signing key, of its own.
     pub fn archiver_with(&self, log: Arc<dyn Log>, store: Arc<dyn Store>, signing_key: PathBuf) -> Running {
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.spawn(run_archiver(log, store, signing_key, self.retention.clone(), stop.clone()));
+        runtime.spawn(live(self.starting(log, store, signing_key, stop.clone())));
         Running { runtime: Some(runtime), stop }
     }
 
     /// An archiver for which time flies: whenever it waits for nothing but time, that has passed. It stops with the token.
     pub fn hasty_archiver_on(&self, store: Arc<dyn Store>) -> CancellationToken {
         let stop = CancellationToken::new();
-        let archiver = run_archiver(
-            self.log.clone(),
-            store,
-            self.dir.path().join("ca/receipt-key.pem"),
-            self.retention.clone(),
-            stop.clone(),
-        );
+        let archiver = live(self.starting(self.log.clone(), store, self.signing_key(), stop.clone()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         std::thread::spawn(move || runtime.block_on(archiver));
         stop
@@ -182,11 +173,8 @@ impl Bench {
 
     /// Why an archiver refuses to start on a store.
     pub async fn archiver_refuses(&self, store: Arc<dyn Store>) -> String {
-        let signing_key = self.dir.path().join("ca/receipt-key.pem");
-        let started =
-            start_archiver(self.log.clone(), store, signing_key, self.retention.clone(), CancellationToken::new())
-                .await;
-        format!("{:#}", started.err().expect("a refusal"))
+        let starting = self.starting(self.log.clone(), store, self.signing_key(), CancellationToken::new());
+        format!("{:#}", starting.await.err().expect("a refusal"))
     }
 
     /// Uploads a file as `key`, with a case number, so that there is a hold to be set.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use caselock_client::Tls;
 use caselock_domain::receipt::KeyRing;
 use caselock_log::{Entry, Followed, Log, LogError, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
@@ -335,6 +336,12 @@ impl Stack {
 
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// Who calls as `who`, a certificate's name.
+    pub fn tls(&self, who: &str) -> Tls {
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join("ca").join(name)).unwrap();
+        Tls { ca: read("ca.pem"), certificate: read(&format!("{who}.pem")), key: read(&format!("{who}.key")) }
     }
 
     pub fn keys(&self) -> KeyRing {

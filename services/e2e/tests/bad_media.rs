@@ -5,7 +5,7 @@ use prost::Message;
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
-use caselock_client::{Client, Connect, Tls, Upload};
+use caselock_client::{Client, Connect, Upload};
 use caselock_e2e::{Footage, Kind, Stack, Uploader, on_both_stacks, wait_until};
 use caselock_log::{Entry, Topic};
 use caselock_proto::events::v1::RecordingDerivationFailed;
@@ -23,9 +23,7 @@ fn is_derivation(entry: &Entry) -> bool {
 
 /// Uploads with a client that calls everything a video.
 async fn upload_as_video(stack: &Stack, path: &Path) -> String {
-    let read = |name: &str| std::fs::read_to_string(stack.dir.path().join("ca").join(name)).unwrap();
-    let tls = Tls { ca: read("ca.pem"), certificate: read("demo.pem"), key: read("demo.key") };
-    let connect = Connect { servers: vec![stack.server.clone()], tls: Some(tls) };
+    let connect = Connect { servers: vec![stack.server.clone()], tls: Some(stack.tls("demo")) };
     let metadata = RecordingMetadata {
         original_name: "playlist.mp4".into(),
         content_type: "video/mp4".into(),

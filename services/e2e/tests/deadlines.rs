@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use caselock_client::{Connect, Tls};
+use caselock_client::Connect;
 use caselock_domain::{calendar::Calendar, time::Timestamp};
 use caselock_e2e::{
     Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, on_a_terminal, on_both_stacks,
@@ -50,9 +50,8 @@ fn deadlines(stack: &Stack, more: &[&str], count: usize) -> Vec<Value> {
 
 /// A client of the API alone.
 fn registry_client(stack: &Stack) -> RegistryServiceClient<Channel> {
-    let ca = |name: &str| std::fs::read_to_string(stack.dir.path().join("ca").join(name)).unwrap();
-    let tls = Tls { ca: ca("ca.pem"), certificate: ca("demo.pem"), key: ca("demo.key") };
-    caselock_client::registry(&Connect { servers: vec![stack.registry.clone()], tls: Some(tls) }).unwrap().unwrap()
+    let connect = Connect { servers: vec![stack.registry.clone()], tls: Some(stack.tls("demo")) };
+    caselock_client::registry(&connect).unwrap().unwrap()
 }
 
 async fn the_regulations_vectors_from_the_command_line(kind: Kind) {

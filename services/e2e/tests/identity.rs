@@ -3,12 +3,12 @@
 
 use std::process::Command;
 
-use caselock_e2e::{Kind, Stack, free_port, wait_until};
+use caselock_e2e::{Kind, Stack, free_port, metadata, wait_until};
 use caselock_proto::v1::{
-    AbandonUploadRequest, GetUploadRequest, ListCasesRequest, Matter, OpenUploadRequest, RecordForm, RecordingMetadata,
-    RecordingState, SealUploadRequest, SegmentHeader, Source, WatchRecordingsRequest, WriteSegmentsRequest,
-    ingest_service_client::IngestServiceClient, registry_service_client::RegistryServiceClient,
-    watch_recordings_response::Content as Watched, write_segments_request::Content, write_segments_response::Outcome,
+    AbandonUploadRequest, GetUploadRequest, ListCasesRequest, OpenUploadRequest, RecordingState, SealUploadRequest,
+    SegmentHeader, WatchRecordingsRequest, WriteSegmentsRequest, ingest_service_client::IngestServiceClient,
+    registry_service_client::RegistryServiceClient, watch_recordings_response::Content as Watched,
+    write_segments_request::Content, write_segments_response::Outcome,
 };
 use tonic::{
     Code, Status,
@@ -139,18 +139,7 @@ async fn a_bureau_touches_only_what_is_its_own() {
         IngestServiceClient::new(connect(&stack, &stack.server, Some(identity)).await.unwrap())
     };
     let (mut ours, mut theirs) = (client("demo").await, client("other").await);
-    let metadata = RecordingMetadata {
-        source: Source::Document as i32,
-        matter: Matter::Permit as i32,
-        record_form: RecordForm::Document as i32,
-        unit: "unit".into(),
-        officers: vec!["officer".into()],
-        document_id: "WS-1".into(),
-        original_name: "a.pdf".into(),
-        content_type: "application/pdf".into(),
-        ..RecordingMetadata::default()
-    };
-    let open = OpenUploadRequest { idempotency_key: "k".into(), metadata: Some(metadata), size: Some(3) };
+    let open = OpenUploadRequest { idempotency_key: "k".into(), metadata: Some(metadata()), size: Some(3) };
     let recording = ours.open_upload(open.clone()).await.unwrap().into_inner().recording.unwrap();
     let recording_id = recording.recording_id.clone();
     let seal = SealUploadRequest {

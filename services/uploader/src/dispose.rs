@@ -1,6 +1,6 @@
 //! `caselock dispose`.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow};
 use caselock_domain::id::RecordingId;
 use caselock_proto::v1::{Disposable, DisposalOutcome, DisposeRecordingsRequest, ListDisposableRequest};
 use serde_json::Value;
@@ -53,11 +53,9 @@ async fn remove(asked: args::RunDisposal) -> anyhow::Result<u8> {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display())).map_err(usage)?;
         ids.extend(listed_ids(&text));
     }
-    let named = || -> anyhow::Result<()> {
-        ensure!(!ids.is_empty(), "name recordings, or a file with --from");
-        Ok(())
-    };
-    named().map_err(usage)?;
+    if ids.is_empty() {
+        return Err(usage(anyhow!("name recordings, or a file with --from")));
+    }
     let mut client = client(&asked.registry)?;
     let mut rows = Vec::new();
     let mut refused = false;

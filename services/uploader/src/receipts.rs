@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use caselock_client::Footage;
 use caselock_domain::receipt::{Envelope, KeyRing, Receipt};
 
@@ -19,11 +19,9 @@ use crate::{
 pub fn status(arguments: &args::Status) -> anyhow::Result<u8> {
     let dir = arguments.journal.clone().map_or_else(Journal::default_dir, Ok)?;
     // A mistyped folder must not look like one in which all is well.
-    let there = || -> anyhow::Result<()> {
-        anyhow::ensure!(dir.join("journal.jsonl").is_file(), "there is no journal in {}", dir.display());
-        Ok(())
-    };
-    there().map_err(usage)?;
+    if !dir.join("journal.jsonl").is_file() {
+        return Err(usage(anyhow!("there is no journal in {}", dir.display())));
+    }
     let journal = Journal::open(&dir)?;
     for entry in journal.entries() {
         if arguments.json {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use caselock_proto::v1::{AnnounceRecordingsRequest, Announcement};
 
-use crate::{Client, UploadError, retry::Patience, send::no_server};
+use crate::{Client, UploadError, connect::Ingest, retry::Patience};
 
 /// Announcements in one call: their texts stay well below a message's limit.
 const AT_ONCE: usize = 200;
@@ -16,17 +16,11 @@ impl Client {
         let mut patience = Patience::new(patience);
         for some in recordings.chunks(AT_ONCE) {
             let request = AnnounceRecordingsRequest { recordings: some.to_vec() };
-            loop {
-                let mut ingest = self.ingest().ok_or_else(no_server)?;
-                match ingest.announce_recordings(request.clone()).await.map_err(UploadError::from) {
-                    Ok(_) => break,
-                    Err(error) => {
-                        let delay = patience.next(error.at(self.server()))?;
-                        self.turn();
-                        tokio::time::sleep(delay).await;
-                    }
-                }
-            }
+            let call = |mut ingest: Ingest| {
+                let request = request.clone();
+                async move { ingest.announce_recordings(request).await }
+            };
+            self.ask(&mut patience, call).await?;
             patience.renew();
         }
         Ok(())

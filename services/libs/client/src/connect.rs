@@ -5,7 +5,13 @@ use std::{
 
 use caselock_domain::receipt::KeyRing;
 use caselock_proto::v1::ingest_service_client::IngestServiceClient;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tokio::time::sleep;
+use tonic::{
+    Response, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::{UploadError, retry::Patience, send::no_server};
 
 /// How to reach the gateways.
 #[derive(Debug, Clone)]
@@ -33,6 +39,9 @@ impl std::fmt::Debug for Tls {
     }
 }
 
+/// A connection to one gateway.
+pub(crate) type Ingest = IngestServiceClient<Channel>;
+
 /// A client of one or more gateways. Connections are made when they are needed, and made again when they break.
 pub struct Client {
     channels: Vec<(String, Channel)>,
@@ -54,7 +63,7 @@ impl Client {
     }
 
     /// A client of the gateway in use. `None` without any server.
-    pub(crate) fn ingest(&self) -> Option<IngestServiceClient<Channel>> {
+    pub(crate) fn ingest(&self) -> Option<Ingest> {
         let current = self.current.load(Ordering::Relaxed);
         let (_, channel) = self.channels.get(current % self.channels.len().max(1))?;
         Some(IngestServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20))
@@ -65,6 +74,22 @@ impl Client {
         match self.channels.as_slice() {
             [(server, _)] => Some(server),
             _ => None,
+        }
+    }
+
+    /// Asks one gateway after the other, and all again, until one answers, as long as there is patience.
+    pub(crate) async fn ask<T, F>(&self, patience: &mut Patience, call: impl Fn(Ingest) -> F) -> Result<T, UploadError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        loop {
+            let error = match call(self.ingest().ok_or_else(no_server)?).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => UploadError::from(status).at(self.server()),
+            };
+            let delay = patience.next(error)?;
+            self.turn();
+            sleep(delay).await;
         }
     }
 

@@ -15,6 +15,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     Client, Footage, Throttle, UploadError,
+    connect::Ingest,
     retry::Patience,
     send::{self, Ended, Segments, no_server},
 };
@@ -109,18 +110,12 @@ impl Client {
     /// not known any more, has none. A gateway that does not answer is not the last word: the others are asked, and all again,
     /// for as long as `patience`.
     pub async fn confirm(&self, recording_id: &str, patience: Duration) -> Result<Receipt, UploadError> {
-        let mut patience = Patience::new(patience);
-        let got = loop {
-            let request = proto::GetUploadRequest { recording_id: recording_id.to_owned() };
-            match self.ingest().ok_or_else(no_server)?.get_upload(request).await.map_err(UploadError::from) {
-                Ok(got) => break got.into_inner(),
-                Err(error) => {
-                    let delay = patience.next(error.at(self.server()))?;
-                    self.turn();
-                    sleep(delay).await;
-                }
-            }
+        let request = proto::GetUploadRequest { recording_id: recording_id.to_owned() };
+        let call = |mut ingest: Ingest| {
+            let request = request.clone();
+            async move { ingest.get_upload(request).await }
         };
+        let got = self.ask(&mut Patience::new(patience), call).await?;
         let recording = got.recording.unwrap_or_default();
         let stored = [RecordingState::Stored, RecordingState::Verified, RecordingState::Derived];
         match recording.receipt {
