@@ -35,6 +35,7 @@ case ${1:-} in
   stop) stop; exit ;;
   show) show; exit ;;
   delete)
+    [[ -e $demo ]] || die "there is no demo in $demo"
     stop
     [[ -e $demo/.caselock-demo ]] || die "$demo is not a demo of Caselock"
     rm -rf -- "$demo"

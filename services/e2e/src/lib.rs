@@ -3,6 +3,7 @@
 
 mod bench;
 pub mod browser;
+mod contract;
 mod database;
 mod faulty;
 mod footage;
@@ -14,6 +15,7 @@ mod unfaithful;
 mod uploader;
 
 pub use bench::{Bench, Running, metadata};
+pub use contract::{Kept, kept_contract};
 pub use database::{postgres_database, sqlite_database};
 pub use faulty::{Death, Faults};
 pub use footage::{Footage, random_file};

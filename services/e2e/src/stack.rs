@@ -11,14 +11,14 @@ use std::{
 
 use caselock_client::Tls;
 use caselock_domain::receipt::KeyRing;
-use caselock_log::{Entry, Followed, Log, LogError, Topic, embedded::EmbeddedLog};
+use caselock_log::{Entry, Log, LogError, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
 use caselock_runtime::clock::system_clock;
 use caselock_store::{Store, fs::FsStore, oldest_version};
 use caselock_store_s3::{S3Config, S3Store};
 use tempfile::TempDir;
 
-use crate::{PATIENCE, Program, Run, Server, root, wait_until};
+use crate::{PATIENCE, Program, Run, Server, contract, postgres_database, root, wait_until};
 
 /// On what a stack stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,6 +206,16 @@ impl Stack {
         self.programs.insert(service, program);
     }
 
+    /// Starts the registry, on a database of its own; `None` where it is in the one process already.
+    pub async fn start_registry(&self) -> Option<Program> {
+        if self.kind == Kind::Embedded {
+            return None;
+        }
+        let registry = self.spawn("registry", free_port(), &[("registry.database", postgres_database().await)]);
+        registry.wait_ready();
+        Some(registry)
+    }
+
     /// Starts a program beside those of the stack, with further settings.
     pub fn spawn(&self, service: &'static str, admin: u16, settings: &[(&str, String)]) -> Program {
         self.spawn_without("none", service, admin, settings)
@@ -321,17 +331,7 @@ impl Stack {
 
     /// Every record of a topic by now.
     pub async fn records(&self, topic: Topic) -> Vec<Entry> {
-        let log = self.log().await;
-        let from = (0..log.partitions(topic)).map(|partition| (partition, 0)).collect();
-        let mut follower = log.follow(topic, from).await.unwrap();
-        let (mut entries, mut ended) = (Vec::new(), 0);
-        while ended < log.partitions(topic) {
-            match follower.recv().await.unwrap().unwrap() {
-                Followed::Entry(entry) => entries.push(entry),
-                Followed::End { .. } => ended += 1,
-            }
-        }
-        entries
+        contract::records(&*self.log().await, topic).await
     }
 
     pub fn data(&self) -> PathBuf {

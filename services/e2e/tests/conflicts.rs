@@ -12,7 +12,13 @@ use caselock_store::{Crc64Nvme, ErrorKind, NewObject, Part};
 
 const SEGMENT: u64 = 8 << 20;
 
-on_both_stacks!(a_losing_claim_is_dropped);
+on_both_stacks!(
+    a_losing_claim_is_dropped,
+    a_completion_that_comes_after_send_again_makes_no_object,
+    what_was_completed_is_not_sent_again,
+    one_recording_through_two_gateways_at_once_is_one_object,
+    two_files_under_one_key_never_mix,
+);
 
 /// Two parts stored, and then death at the completion, before it takes effect or after; and then another value for the first
 /// segment turns up in the log, as from a gateway that was slow.
@@ -28,9 +34,8 @@ async fn dies_at_the_completion_of_what_conflicts(bench: &Bench, death: Death) {
     caselock_log::append_fact(&*bench.log, &key, Some(&Fact::Acknowledged(other))).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_completion_that_comes_after_send_again_makes_no_object() {
-    let bench = Bench::embedded().await;
+async fn a_completion_that_comes_after_send_again_makes_no_object(kind: Kind) {
+    let bench = Bench::of(kind).await;
     let path = bench.file(2 * SEGMENT);
     let upload = bench.upload(&bench.client, &path, KEY);
     let dies = async {
@@ -55,9 +60,8 @@ async fn a_completion_that_comes_after_send_again_makes_no_object() {
     assert_eq!(completed.unwrap_err().kind, ErrorKind::MultipartGone);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_completed_is_not_sent_again() {
-    let bench = Bench::embedded().await;
+async fn what_was_completed_is_not_sent_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
     let path = bench.file(2 * SEGMENT);
     let uploaded = bench
         .stored_in_the_end(&path, async {
@@ -101,9 +105,8 @@ fn in_a_minute() -> caselock_domain::time::Timestamp {
     caselock_domain::time::whole_seconds(caselock_domain::time::Timestamp::now() + std::time::Duration::from_secs(60))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_recording_through_two_gateways_at_once_is_one_object() {
-    let bench = Bench::embedded().await;
+async fn one_recording_through_two_gateways_at_once_is_one_object(kind: Kind) {
+    let bench = Bench::of(kind).await;
     let path = bench.file(5 * SEGMENT + 3);
     let _archiver = bench.archiver(None);
     let other = bench.client_of(1);
@@ -113,9 +116,8 @@ async fn one_recording_through_two_gateways_at_once_is_one_object() {
     bench.check(&path, &a).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_files_under_one_key_never_mix() {
-    let bench = Bench::embedded().await;
+async fn two_files_under_one_key_never_mix(kind: Kind) {
+    let bench = Bench::of(kind).await;
     let paths = ["a", "b"].map(|name| {
         let path = bench.dir.path().join(name);
         random_file(&path, 3 * SEGMENT);

@@ -6,8 +6,8 @@ use std::{collections::HashSet, time::Instant};
 use caselock_client::Connect;
 use caselock_domain::{calendar::Calendar, time::Timestamp};
 use caselock_e2e::{
-    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, on_a_terminal, on_both_stacks,
-    postgres_database, root, wait_until,
+    Footage, Kind, PATIENCE, Program, Run, Stack, Uploader, free_port, header, kept_contract, on_a_terminal,
+    on_both_stacks, postgres_database, root, wait_until,
 };
 use caselock_log::Topic;
 use caselock_proto::v1::{
@@ -230,6 +230,8 @@ async fn what_never_comes_is_told_once_however_often_the_registry_begins_anew() 
     wait_until("the event of a case", || registry.metric("caselock_registry_events_published") > 0);
     let again = both_told(&stack).await;
     assert_eq!(again, first);
+    let kept = kept_contract(&*stack.log().await, &[]).await;
+    assert_eq!((kept.told("deadline.near"), kept.told("deadline.missed")), (1, 1), "{kept:?}");
     drop(registry);
     stack.stop();
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use caselock_domain::{id::RecordingId, object_key, state::Phase};
-use caselock_e2e::{Bench, Death, Faults, Lie, id};
+use caselock_e2e::{Bench, Death, Faults, Kind, Lie, id, on_both_stacks};
 use caselock_store::oldest_version;
 
 const SEGMENT: u64 = 8 << 20;
@@ -72,21 +72,31 @@ async fn death_after_every_change_where_dates_are_set_afterwards() {
 }
 
 /// The end order on the real Kafka and a real S3 server: every change from the last part's fact on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn death_after_every_change_of_the_end_on_kafka_and_s3() {
+async fn survives_death_at_every_change_of_the_end(death: Death) {
     let bench = Bench::distributed().await;
     let mut change = 5;
-    while survives_death_at(&bench, change, Death::After).await {
+    while survives_death_at(&bench, change, death).await {
         change += 1;
     }
     assert!(change > 12, "only {change} changes were seen");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_before_every_change_of_the_end_on_kafka_and_s3() {
+    survives_death_at_every_change_of_the_end(Death::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_every_change_of_the_end_on_kafka_and_s3() {
+    survives_death_at_every_change_of_the_end(Death::After).await;
+}
+
+on_both_stacks!(a_receipt_outlives_the_key_it_was_signed_with);
+
 /// The key is changed between the manifest and the receipt's fact: the receipt is the one that stands in the manifest, and the
 /// old public key proves it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receipt_outlives_the_key_it_was_signed_with() {
-    let bench = Bench::embedded().await;
+async fn a_receipt_outlives_the_key_it_was_signed_with(kind: Kind) {
+    let bench = Bench::of(kind).await;
     let path = bench.file(1000);
     let key = bench.dir.path().join("new-key.pem");
     let made =

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use caselock_e2e::{Kind, Stack, free_port, metadata, wait_until};
+use caselock_e2e::{Kind, Stack, free_port, metadata, on_both_stacks, wait_until};
 use caselock_proto::v1::{
     AbandonUploadRequest, GetUploadRequest, ListCasesRequest, OpenUploadRequest, RecordingState, SealUploadRequest,
     SegmentHeader, WatchRecordingsRequest, WriteSegmentsRequest, ingest_service_client::IngestServiceClient,
@@ -15,6 +15,8 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt;
+
+on_both_stacks!(a_bureau_is_exactly_one_uri_of_a_certificate_under_the_ca, a_bureau_touches_only_what_is_its_own);
 
 /// The stable reason of a refusal.
 fn reason(refused: &Status) -> String {
@@ -96,9 +98,9 @@ async fn call(stack: &Stack, identity: Option<Identity>) -> [Result<(), Status>;
     [gateway.await, registry.await]
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bureau_is_exactly_one_uri_of_a_certificate_under_the_ca() {
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+async fn a_bureau_is_exactly_one_uri_of_a_certificate_under_the_ca(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
+    let registry = stack.start_registry().await;
     let bureau = "URI:spiffe://caselock.test/bureau/demo";
     let known = call(&stack, Some(certificate(&stack, Some(bureau), false))).await;
     assert!(known.iter().all(Result::is_ok), "{known:?}");
@@ -126,13 +128,13 @@ async fn a_bureau_is_exactly_one_uri_of_a_certificate_under_the_ca() {
             assert!(refused.get_error_details().error_info().is_none(), "{refused}");
         }
     }
+    drop(registry);
     stack.stop();
 }
 
 /// Through the same gateway, by two certificates.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bureau_touches_only_what_is_its_own() {
-    let mut stack = Stack::start(Kind::Embedded, &[]).await;
+async fn a_bureau_touches_only_what_is_its_own(kind: Kind) {
+    let mut stack = Stack::start(kind, &[]).await;
     let client = async |bureau: &str| {
         let names = format!("URI:spiffe://caselock.test/bureau/{bureau}");
         let identity = certificate(&stack, Some(&names), false);

@@ -11,7 +11,9 @@ use std::{
 
 use caselock_client::Uploaded;
 use caselock_domain::object_key;
-use caselock_e2e::{Bench, Footage, KEY, Kind, Lie, PATIENCE, Unfaithful, binary, header, id, on_both_stacks};
+use caselock_e2e::{
+    Bench, Footage, KEY, Kind, Lie, PATIENCE, Unfaithful, binary, header, id, kept_contract, on_both_stacks,
+};
 use caselock_log::{Record, Topic};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_proto::events::v1::{RecordingDerivationFailed, RecordingVerificationFailed, RecordingVerified};
@@ -156,6 +158,8 @@ async fn alarm(bench: &Bench, uploaded: &Uploaded, lie: Lie) -> RecordingVerific
     let failed = run_until(bench, store, binary("caselock-media-worker"), "verification-failed").await;
     let failed = RecordingVerificationFailed::decode(failed.payload.unwrap()).unwrap();
     assert_eq!(&failed.expected_blake3[..], &uploaded.payload.blake3.0[..]);
+    let kept = kept_contract(&*bench.log, &[]).await;
+    assert_eq!(kept.told("recording.verification-failed"), 1, "{kept:?}");
     assert!(event(bench, "verified").await.is_none() && event(bench, "derived").await.is_none());
     failed
 }

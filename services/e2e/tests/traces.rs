@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use caselock_e2e::{Footage, Kind, Stack, Uploader, wait_until};
+use caselock_e2e::{Footage, Kind, Stack, Uploader, on_both_stacks, wait_until};
 use opentelemetry_proto::tonic::{
     collector::{
         metrics::v1::{
@@ -68,8 +68,9 @@ impl TraceService for Collector {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
+on_both_stacks!(a_segment_is_traced_from_the_gateway_to_the_archiver);
+
+async fn a_segment_is_traced_from_the_gateway_to_the_archiver(kind: Kind) {
     let spans = Spans::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -79,21 +80,27 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
     let server = Server::builder().add_service(collector).add_service(meter);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
-    let mut stack = Stack::start(Kind::Distributed, &[("telemetry.otlp_endpoint", &endpoint)]).await;
+    let mut stack = Stack::start(kind, &[("telemetry.otlp_endpoint", &endpoint)]).await;
     let footage = Footage::new().random("a", 1000);
     Uploader::new(&stack).upload(footage.path(), &[]).expect_stored(1);
-    let of = |service: &str, name: &str| -> Vec<Span> {
-        let spans = spans.lock().unwrap();
-        spans.iter().filter(|(s, span)| s == service && span.name == name).map(|(_, span)| span.clone()).collect()
+    // What a service is called where all are one process.
+    let program = |service: &str| match kind {
+        Kind::Embedded => "caselock-standalone".to_owned(),
+        Kind::Distributed => format!("caselock-{service}"),
     };
-    wait_until("the archiver's spans", || !of("caselock-archiver", "part").is_empty());
-    wait_until("the gateway's spans", || !of("caselock-gateway", "segment").is_empty());
-    let (sent, stored) = (of("caselock-gateway", "segment"), of("caselock-archiver", "part"));
+    let of = |service: &str, name: &str| -> Vec<Span> {
+        let service = program(service);
+        let spans = spans.lock().unwrap();
+        spans.iter().filter(|(s, span)| *s == service && span.name == name).map(|(_, span)| span.clone()).collect()
+    };
+    wait_until("the archiver's spans", || !of("archiver", "part").is_empty());
+    wait_until("the gateway's spans", || !of("gateway", "segment").is_empty());
+    let (sent, stored) = (of("gateway", "segment"), of("archiver", "part"));
     assert_eq!((sent.len(), stored.len()), (1, 1));
     assert_eq!((&sent[0].trace_id, &sent[0].span_id), (&stored[0].trace_id, &stored[0].parent_span_id));
-    wait_until("the last step", || !of("caselock-media", "media-job").is_empty());
-    let job = &of("caselock-media", "media-job")[0];
-    let steps = of("caselock-archiver", "step");
+    wait_until("the last step", || !of("media", "media-job").is_empty());
+    let job = &of("media", "media-job")[0];
+    let steps = of("archiver", "step");
     assert!(steps.iter().any(|step| (&step.trace_id, &step.span_id) == (&job.trace_id, &job.parent_span_id)));
     // Where nobody looks at a terminal, every line of a log is an object.
     for program in stack.programs.values() {
@@ -107,11 +114,11 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver() {
     // What is counted is sent at the end, if not before.
     stack.stop();
     for (service, metric) in [
-        ("caselock-gateway", "caselock_gateway_accepted_bytes"),
-        ("caselock-archiver", "caselock_archiver_recordings_stored"),
-        ("caselock-media", "caselock_media_recordings_verified"),
+        ("gateway", "caselock_gateway_accepted_bytes"),
+        ("archiver", "caselock_archiver_recordings_stored"),
+        ("media", "caselock_media_recordings_verified"),
     ] {
-        let sent = metrics.lock().unwrap().contains(&(service.to_owned(), metric.to_owned()));
+        let sent = metrics.lock().unwrap().contains(&(program(service), metric.to_owned()));
         assert!(sent, "{metric} of {service}: {:?}", metrics.lock().unwrap());
     }
 }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use caselock_domain::{manifest::Manifest, object_key, time::Timestamp};
+use caselock_domain::{
+    manifest::Manifest,
+    object_key,
+    time::{Timestamp, local},
+};
 use caselock_registry::{Db, Found, Wanted, find};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use serde::Deserialize;
@@ -40,7 +44,7 @@ struct Derivative {
 /// What of an object's meta file is shown: the lock as it is now.
 #[derive(Deserialize)]
 struct Lock {
-    lock_until: String,
+    lock_until: Timestamp,
     legal_hold: bool,
 }
 
@@ -151,7 +155,7 @@ fn row(store: &Path, folder: &Path, manifest: Manifest, known: Option<Found>) ->
         quarters(&manifest.blake3.to_hex()),
         cases,
         deadline,
-        format!("{}{hold}{because}", lock.lock_until),
+        format!("{}{hold}{because}", local(lock.lock_until)),
         files.join("\n"),
     ])
 }
@@ -174,7 +178,7 @@ fn deadline(found: &Found) -> String {
         "OnTime" => "on time".to_owned(),
         other => other.to_lowercase(),
     };
-    format!("{standing}\n(due {})", awaited.deadline.last_moment())
+    format!("{standing}\n(due {})", local(awaited.deadline.last_moment()))
 }
 
 /// What the lock follows from.

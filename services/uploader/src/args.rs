@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::bwlimit::Timetable;
 
@@ -230,6 +230,7 @@ pub struct OpenCase {
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("known").args(["party", "cause", "full_recording_required"]).required(true).multiple(true)))]
 pub struct AmendCase {
     /// The case's number.
     pub number: String,
@@ -370,7 +371,7 @@ pub struct Find {
     #[arg(long, value_parser = ["pending", "intact", "damaged"])]
     pub verification: Option<String>,
     /// At most so many.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
 
@@ -393,7 +394,7 @@ pub struct ListDeadlines {
     #[arg(long, default_value = "", hide_default_value = true)]
     pub recording: String,
     /// At most so many.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
 
@@ -428,7 +429,7 @@ pub struct ListDisposable {
     #[command(flatten)]
     pub registry: Registry,
     /// At most so many.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
 

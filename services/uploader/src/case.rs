@@ -121,10 +121,10 @@ async fn show(asked: args::ShowCase) -> anyhow::Result<u8> {
         if let Some(change) = change.as_object_mut() {
             change.remove("kind");
         }
-        change.to_string()
+        change
     };
     let entry = |entry: CaseEntry| {
-        vec![entry.seq.into(), time(entry.at), entry.by.into(), entry.kind.into(), says(&entry.document).into()]
+        vec![entry.seq.into(), time(entry.at), entry.by.into(), entry.kind.into(), says(&entry.document)]
     };
     print(&columns, entries.into_iter().map(entry).collect(), false)?;
     Ok(STORED)

@@ -27,7 +27,7 @@ mod upload;
 mod walk;
 mod watch;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use caselock_client::UploadError;
 use clap::{CommandFactory, FromArgMatches};
@@ -49,7 +49,8 @@ const RETRY: u8 = 5;
 async fn main() -> ExitCode {
     // The language must be known before the help can be shown in it.
     text::choose(wanted_language().as_deref());
-    let matches = text::localise(Arguments::command()).try_get_matches().unwrap_or_else(|error| misused(&error));
+    let command = text::localise(Arguments::command());
+    let matches = command.try_get_matches_from(arguments()).unwrap_or_else(|error| misused(&error));
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(arguments.log_level()).init();
     let done = match arguments.command {
@@ -75,6 +76,16 @@ async fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// The command line. `caselock help …` is clap's own, in English alone: in Chinese it stands for `caselock … --help`.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if text::is_chinese() && arguments.get(1).is_some_and(|first| first == "help") {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
+    arguments
 }
 
 /// Ends the process: with the help that was asked for, or with 2 where the usage is wrong.

@@ -6,7 +6,7 @@ use caselock_client::UploadError;
 use caselock_domain::reason::Reason;
 use regex::Regex;
 
-use crate::text;
+use crate::{Usage, text};
 
 /// English, with `{}` for whatever is there, and the same in Chinese.
 struct Phrase {
@@ -30,6 +30,9 @@ static PHRASES: LazyLock<Vec<Phrase>> = LazyLock::new(|| {
 pub fn shown(error: &anyhow::Error) -> String {
     if !text::is_chinese() {
         return format!("{error:#}");
+    }
+    if let Some(Usage(error)) = error.downcast_ref() {
+        return shown(error);
     }
     let causes = error.chain().map(|cause| match cause.downcast_ref::<UploadError>() {
         Some(error) => upload_error(error),

@@ -136,7 +136,10 @@ impl Show {
             Some(bars) => bars.add(ProgressBar::new(0)),
             None => ProgressBar::hidden(),
         };
-        total.set_style(style("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"));
+        let left = say("left", &[]);
+        total.set_style(style(&format!(
+            "{{msg}} [{{bar:30}}] {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {left} {{eta}}"
+        )));
         Self { json, bars, total, totals: Mutex::default(), told: Mutex::new(Instant::now()) }
     }
 

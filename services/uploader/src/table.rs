@@ -5,7 +5,10 @@ use std::io::{IsTerminal, stdout};
 use comfy_table::{ContentArrangement, Table as Shown, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Map, Value};
 
-use crate::text::{local_time, put, say, word};
+use crate::{
+    phrases::say_phrase,
+    text::{local_time, put, say, word},
+};
 
 /// A column.
 pub struct Column {
@@ -88,9 +91,23 @@ impl Column {
             (Holds::Words, Value::Bool(is_so)) => word(if *is_so { "yes" } else { "no" }),
             (Holds::Words, Value::String(name)) => word(name),
             (Holds::Times, Value::String(time)) => local_time(time),
+            (_, Value::Object(entry)) => entry.iter().map(said).collect::<Vec<_>>().join("\n"),
             _ => text(value),
         }
     }
+}
+
+/// What an entry of a case's record says of one thing: a line, as a person reads it.
+fn said((name, value): (&String, &Value)) -> String {
+    let value = match (name.as_str(), value) {
+        ("full_recording_required", Value::Bool(is_so)) => word(if *is_so { "yes" } else { "no" }),
+        ("class" | "kept", Value::String(name)) => word(name),
+        ("until", Value::String(time)) => local_time(time),
+        ("rule", Value::String(rule)) => say_phrase(rule),
+        (_, Value::Array(all)) => all.iter().map(text).collect::<Vec<_>>().join("\n  "),
+        (_, value) => text(value),
+    };
+    say(&format!("entry-{name}"), &[("value", &value)])
 }
 
 fn text(value: &Value) -> String {

@@ -8,9 +8,9 @@ use std::{
     sync::OnceLock,
 };
 
+use caselock_domain::time::local;
 use clap::{Arg, ArgAction, Command};
 use fluent_templates::{LanguageIdentifier, Loader, fluent_bundle::FluentValue, langid, static_loader};
-use jiff::{Timestamp, tz};
 
 static_loader! {
     static LOCALES = {
@@ -27,7 +27,8 @@ static LANGUAGE: OnceLock<LanguageIdentifier> = OnceLock::new();
 pub fn choose(wanted: Option<&str>) {
     let environment =
         || ["LC_ALL", "LC_MESSAGES", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-    let name = wanted.map(str::to_owned).or_else(environment).unwrap_or_default();
+    let known = wanted.filter(|name| ["en", "zh"].contains(name));
+    let name = known.map(str::to_owned).or_else(environment).unwrap_or_default();
     let language = if name.starts_with("zh") { langid!("zh") } else { langid!("en") };
     // A second choice does not count: the first was made by the command line.
     let _ = LANGUAGE.set(language);
@@ -62,10 +63,9 @@ pub fn word(name: &str) -> String {
     LOCALES.try_lookup(language(), &format!("word-{name}")).unwrap_or_else(|| name.to_owned())
 }
 
-/// A stored time as people read it: the same moment by the clocks of Shanghai, to the second. Lock dates are not rounded up.
+/// A stored time as people read it; another text as it is.
 pub fn local_time(utc: &str) -> String {
-    let shanghai = |at: Timestamp| tz::offset(8).to_datetime(at).strftime("%Y-%m-%d %H:%M:%S+08:00").to_string();
-    utc.parse().map_or_else(|_| utc.to_owned(), shanghai)
+    utc.parse().map_or_else(|_| utc.to_owned(), local)
 }
 
 /// The command line with its help in the chosen language. English help stands in the code.
@@ -96,15 +96,30 @@ fn localise_below(command: Command, path: &str) -> Command {
     let command = command.mut_args(|argument: Arg| {
         let heading = if argument.is_positional() { "参数" } else { "选项" };
         let argument = argument.help_heading(heading);
-        match lookup(&format!("{own}-{}", key_of(&argument))) {
-            Some(help) => argument.help(help.clone()).long_help(help),
-            None => argument,
+        let Some(help) = lookup(&format!("{own}-{}", key_of(&argument))) else { return argument };
+        if !argument.get_action().takes_values() {
+            return argument.help(help.clone()).long_help(help);
         }
+        let help = help + &noted(&argument);
+        let argument = argument.hide_default_value(true).hide_possible_values(true).hide_env(true);
+        argument.help(help.clone()).long_help(help)
     });
     command.mut_subcommands(|below| {
         let path = format!("{path}-{}", below.get_name());
         localise_below(below, &path)
     })
+}
+
+/// What clap adds to an argument's help: its default, what it may be, and the variable it is taken from.
+fn noted(argument: &Arg) -> String {
+    let possible: Vec<_> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    let given = argument.get_default_values().iter().map(|value| value.to_string_lossy());
+    let default: Vec<_> = given.filter(|value| !value.is_empty()).collect();
+    let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+    let notes =
+        [("默认", default.join(", ")), ("可选值", possible.join(", ")), ("环境变量", variable.unwrap_or_default())];
+    let notes = notes.into_iter().filter(|(_, text)| !text.is_empty());
+    notes.map(|(name, text)| format!("［{name}：{text}］")).collect()
 }
 
 fn key_of(argument: &Arg) -> String {
@@ -136,6 +151,7 @@ mod tests {
         let mut untranslated = Vec::new();
         missing(&Arguments::command(), "help", &mut untranslated);
         assert_eq!(untranslated, Vec::<String>::new());
+        localise_below(Arguments::command(), "help").debug_assert();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use caselock_client::Stamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -57,6 +57,9 @@ enum Turn {
 pub async fn run(arguments: args::Watch) -> anyhow::Result<u8> {
     let folder = arguments.folder.canonicalize();
     let folder = folder.with_context(|| format!("find {}", arguments.folder.display())).map_err(usage)?;
+    if !folder.is_dir() {
+        return Err(usage(anyhow!("{} is not a folder", folder.display())));
+    }
     let show = Arc::new(Show::new(arguments.session.json));
     let session = Arc::new(Session::new(&arguments.session, std::slice::from_ref(&arguments.folder), show.clone())?);
     show.line(&say("watching", &[("folder", &folder.display().to_string())]));

@@ -53,7 +53,7 @@ impl Ingest {
                 if !conflicts.is_empty() {
                     return Some(Err(Refusal {
                         reason: Reason::OpenConflict,
-                        message: "the recording was opened with other fields; they are changed by amendment".into(),
+                        message: "the recording was opened with other fields, and stays as it was opened".into(),
                         violations: conflicts,
                         recording: Some(id),
                     }));

@@ -15,8 +15,8 @@ use caselock_proto::v1 as proto;
 use super::{Ingest, answer, recording_id};
 use caselock_front::Refusal;
 
-/// The most gaps that are named; the client asks GetUpload for all.
-const GAPS: usize = 20;
+/// The most gaps that are named, for headers have an end (gRPC's clients take 8 KiB); GetUpload tells of all.
+const GAPS: usize = 100;
 
 impl Ingest {
     pub(super) async fn seal(
@@ -111,7 +111,7 @@ fn mismatch(why: &str) -> Refusal {
     Refusal::new(Reason::SealDigestMismatch, format!("{why}: compare the file with what GetUpload says is held"))
 }
 
-/// The missing indices below `count`, as ranges.
+/// The missing indices below `count`, as ranges; of more than [`GAPS`], how many more.
 fn gaps(held: &BTreeMap<u32, (SegmentValue, u32)>, count: u32) -> Vec<String> {
     let mut gaps = Vec::new();
     let mut next = 0;
@@ -119,11 +119,12 @@ fn gaps(held: &BTreeMap<u32, (SegmentValue, u32)>, count: u32) -> Vec<String> {
         if index > next {
             gaps.push(if index - next == 1 { next.to_string() } else { format!("{next}-{}", index - 1) });
         }
-        if gaps.len() == GAPS {
-            gaps.push("…".into());
-            break;
-        }
         next = index + 1;
+    }
+    let more = gaps.len().saturating_sub(GAPS);
+    gaps.truncate(GAPS);
+    if more > 0 {
+        gaps.push(format!("and {more} more gaps (GetUpload tells what is held)"));
     }
     gaps
 }
@@ -140,6 +141,8 @@ mod tests {
         assert!(gaps(&held(&[0, 1, 2]), 3).is_empty());
         assert_eq!(gaps(&held(&[]), 5), ["0-4"]);
         let every_other: Vec<u32> = (0..1000).filter(|i| i % 2 == 0).collect();
-        assert_eq!(gaps(&held(&every_other), 1000).len(), GAPS + 1);
+        let named = gaps(&held(&every_other), 1000);
+        assert_eq!((named.len(), named[99].as_str()), (GAPS + 1, "199"));
+        assert_eq!(named[100], "and 400 more gaps (GetUpload tells what is held)");
     }
 }

@@ -21,6 +21,11 @@ pub fn day_of(at: Timestamp) -> Date {
     at.to_zoned_datetime(shanghai()).date()
 }
 
+/// A moment as people read it: by the clocks of Shanghai, to the second. Lock dates are not rounded up.
+pub fn local(at: Timestamp) -> String {
+    at.to_zoned_datetime(shanghai()).strftime("%Y-%m-%d %H:%M:%S+08:00").to_string()
+}
+
 /// A time stamp as a protobuf message. Keeps nanoseconds.
 pub fn to_proto(at: Timestamp) -> prost_types::Timestamp {
     // jiff keeps seconds and nanoseconds of one sign; protobuf wants nanoseconds from 0 upwards.

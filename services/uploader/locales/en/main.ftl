@@ -1,4 +1,5 @@
 files = { $stored } of { $count } files stored
+left = eta
 progress = { $files }, { $held } of { $bytes } sent
 stored = stored  { $file }  locked until { $until }
 stored-before = stored before  { $file }  locked until { $until }
@@ -70,10 +71,25 @@ column-record_key = record
 column-refused = refused
 column-detail = detail
 
+entry-party = party: { $value }
+entry-cause = cause: { $value }
+entry-full_recording_required = everything had to be recorded: { $value }
+entry-recordings = recordings: { $value }
+entry-class = class: { $value }
+entry-on = closed on: { $value }
+entry-kept = kept: { $value }
+entry-until = until: { $value }
+entry-rule = period: { $value }
+entry-reason = why: { $value }
+entry-author = author: { $value }
+entry-reviewer = reviewer: { $value }
+
 word-yes = yes
 word-no = no
 word-open = open
 word-closed = closed
+word-until = for a time
+word-permanently = for ever
 word-permanent = permanent
 word-floor = six months
 word-open_case = open case

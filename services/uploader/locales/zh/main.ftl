@@ -1,4 +1,5 @@
 files = 已入库 { $stored } / { $count } 个文件
+left = 剩余
 progress = { $files },已发送 { $held } / { $bytes }
 stored = 已入库  { $file }  锁定至 { $until }
 stored-before = 此前已入库  { $file }  锁定至 { $until }
@@ -267,10 +268,25 @@ help-dispose-run-key = 其私钥（PEM）
 help-dispose-run-bureau = 所指的单位；档案管理员须写明
 help-dispose-run-json = 每行输出一个 JSON 对象；否则在终端显示表格，其他情况输出 CSV
 
+entry-party = 当事人：{ $value }
+entry-cause = 案由：{ $value }
+entry-full_recording_required = 须全程记录：{ $value }
+entry-recordings = 记录：{ $value }
+entry-class = 结案类别：{ $value }
+entry-on = 结案日期：{ $value }
+entry-kept = 保存：{ $value }
+entry-until = 至：{ $value }
+entry-rule = 保存期限：{ $value }
+entry-reason = 原因：{ $value }
+entry-author = 制作人：{ $value }
+entry-reviewer = 审核人：{ $value }
+
 word-yes = 是
 word-no = 否
 word-open = 在办
 word-closed = 已结案
+word-until = 有期限
+word-permanently = 永久
 word-permanent = 永久
 word-floor = 六个月下限
 word-open_case = 在办案件
