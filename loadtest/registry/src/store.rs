@@ -9,9 +9,10 @@ use std::{
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use caselock_domain::{
+    case::{self, CaseChange, CaseEntry, CaseId, CaseNumber},
     derived::{self, Derived},
     digest::Blake3,
-    id::RecordingId,
+    id::{BureauId, RecordingId},
     manifest::{self, Manifest, Retention},
     object_key,
     receipt::Envelope,
@@ -26,9 +27,13 @@ use caselock_store_s3::{S3Config, S3Store};
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::ToSpan;
+use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::peak_memory;
+
+/// So many recordings have a case, of which every other one is evidence in it.
+const PER_CASE: u64 = 10;
 
 /// Objects put at once.
 const AT_ONCE: usize = 32;
@@ -36,7 +41,8 @@ const AT_ONCE: usize = 32;
 /// What is measured.
 #[derive(Args)]
 pub struct OfStore {
-    /// How many recordings, each with four objects: original, manifest, verification and list of derivatives.
+    /// How many recordings, each with four objects: original, manifest, verification and list of derivatives. Every other one is
+    /// held as evidence, five in each case.
     #[arg(long)]
     recordings: u64,
     /// The database: `sqlite:PATH?mode=rwc` or `postgres://…`. It must be empty.
@@ -75,8 +81,9 @@ pub async fn run(asked: &OfStore) -> anyhow::Result<()> {
         }
     })
     .await?;
-    ensure!(summary.subjects == asked.recordings && summary.with_findings == 0, "{summary:?}");
-    tell("audit", summary.subjects, began);
+    let subjects = asked.recordings + asked.recordings.div_ceil(PER_CASE);
+    ensure!(summary.subjects == subjects && summary.with_findings == 0, "{summary:?}");
+    tell("audit", asked.recordings, began);
     Ok(())
 }
 
@@ -102,14 +109,20 @@ fn s3_config() -> Option<S3Config> {
     })
 }
 
-/// A recording's objects: key, media type and bytes. The original's version is filled in by whoever knows it.
-fn objects(
-    number: u64,
-    version: &str,
-    stored_at: Timestamp,
-    until: Timestamp,
-) -> anyhow::Result<Vec<(String, &'static str, Bytes)>> {
-    let (bureau, key) = ("load".parse()?, format!("load:{number}").parse()?);
+/// An object that is put.
+struct Object {
+    key: String,
+    content_type: &'static str,
+    bytes: Bytes,
+    is_held: bool,
+}
+
+/// A recording's objects, the original first, and with the first recording of a case its record. The original's version is filled
+/// in by whoever knows it.
+fn objects(number: u64, version: &str, stored_at: Timestamp, until: Timestamp) -> anyhow::Result<Vec<Object>> {
+    let (bureau, key): (BureauId, _) = ("load".parse()?, format!("load:{number}").parse()?);
+    let case: CaseNumber = format!("case-{}", number / PER_CASE).try_into()?;
+    let is_evidence = number % 2 == 1;
     let id = RecordingId::derive(&bureau, &key);
     let original = Bytes::from(format!("recording {number:012}"));
     let blake3 = Blake3([7; 32]);
@@ -118,7 +131,7 @@ fn objects(
         "unit": format!("unit-{}", number % 40), "officers": [format!("officer-{}", number % 600)],
         "device_id": format!("device-{}", number % 2000), "original_name": format!("DSJ_{number}.MP4"),
         "content_type": "video/mp4", "recorded_started_at": stored_at, "recorded_ended_at": stored_at,
-        "notice_given": true,
+        "notice_given": true, "case_number": is_evidence.then(|| case.as_str()),
     }))?;
     let manifest = Manifest {
         media_type: manifest::MEDIA_TYPE.into(),
@@ -139,7 +152,7 @@ fn objects(
             period: "P6M".into(),
             time_zone: "Asia/Shanghai".into(),
             locked_until: until,
-            legal_hold: false,
+            legal_hold: is_evidence,
             rule: "Article 15".into(),
         },
         receipt: Envelope { payload_type: String::new(), payload: String::new(), signatures: Vec::new() },
@@ -168,16 +181,31 @@ fn objects(
         warnings: Vec::new(),
     };
     let bureau = &manifest.bureau;
-    Ok(vec![
-        (manifest.object_key.clone(), "video/mp4", original),
-        (object_key::manifest(bureau, id, 0), manifest::MEDIA_TYPE, serde_json::to_vec_pretty(&manifest)?.into()),
-        (
-            object_key::verification(bureau, id, 0),
-            verification::MEDIA_TYPE,
-            serde_json::to_vec_pretty(&verification)?.into(),
-        ),
-        (object_key::derived(bureau, id, 0), derived::MEDIA_TYPE, serde_json::to_vec_pretty(&derived)?.into()),
-    ])
+    let object = |key, content_type, bytes| Object { key, content_type, bytes, is_held: is_evidence };
+    let mut all = vec![
+        object(manifest.object_key.clone(), "video/mp4", original),
+        object(object_key::manifest(bureau, id, 0), manifest::MEDIA_TYPE, json(&manifest)?),
+        object(object_key::verification(bureau, id, 0), verification::MEDIA_TYPE, json(&verification)?),
+        object(object_key::derived(bureau, id, 0), derived::MEDIA_TYPE, json(&derived)?),
+    ];
+    if number.is_multiple_of(PER_CASE) {
+        let key = object_key::case_entry(bureau, CaseId::derive(bureau, &case), 1);
+        let opened = CaseEntry {
+            media_type: case::MEDIA_TYPE.into(),
+            bureau: bureau.clone(),
+            number: case,
+            seq: 1,
+            at: stored_at,
+            by: "load".into(),
+            change: CaseChange::Opened { party: None, cause: None, full_recording_required: false },
+        };
+        all.push(Object { key, content_type: case::MEDIA_TYPE, bytes: json(&opened)?, is_held: true });
+    }
+    Ok(all)
+}
+
+fn json(document: &impl Serialize) -> anyhow::Result<Bytes> {
+    Ok(serde_json::to_vec_pretty(document)?.into())
 }
 
 fn times() -> anyhow::Result<(Timestamp, Timestamp)> {
@@ -187,15 +215,19 @@ fn times() -> anyhow::Result<(Timestamp, Timestamp)> {
 
 async fn fill_store(store: &dyn Store, count: u64) -> anyhow::Result<()> {
     let (stored_at, until) = times()?;
-    let put = async |key: &str, content_type: &str, bytes: Bytes| {
+    let put = async |object: Object| {
+        let Object { key, content_type, bytes, is_held } = object;
         let new = NewObject { content_type: content_type.into(), part_size: 0, lock_until: until };
-        store.put(key, &new, bytes.clone(), Crc64Nvme::of(&bytes)).await
+        let version = store.put(&key, &new, bytes.clone(), Crc64Nvme::of(&bytes)).await?;
+        if is_held {
+            store.set_hold(&key, &version, true).await?;
+        }
+        Ok::<_, anyhow::Error>(version)
     };
     let filled = stream::iter(0..count).map(async |number| {
-        let (key, content_type, bytes) = objects(number, "", stored_at, until)?.remove(0);
-        let version = put(&key, content_type, bytes).await?;
-        for (key, content_type, bytes) in objects(number, &version, stored_at, until)?.into_iter().skip(1) {
-            put(&key, content_type, bytes).await?;
+        let version = put(objects(number, "", stored_at, until)?.remove(0)).await?;
+        for object in objects(number, &version, stored_at, until)?.into_iter().skip(1) {
+            put(object).await?;
         }
         Ok::<(), anyhow::Error>(())
     });
@@ -208,7 +240,7 @@ async fn fill_store(store: &dyn Store, count: u64) -> anyhow::Result<()> {
 async fn fill_directory(root: &Path, count: u64) -> anyhow::Result<()> {
     let (stored_at, until) = times()?;
     let sample = TempDir::new()?;
-    let (key, content_type, bytes) = objects(0, "", stored_at, until)?.remove(0);
+    let Object { key, content_type, bytes, .. } = objects(0, "", stored_at, until)?.remove(0);
     let new = NewObject { content_type: content_type.into(), part_size: 0, lock_until: until };
     let store = FsStore::open(sample.path().to_owned(), system_clock())?;
     store.put(&key, &new, bytes.clone(), Crc64Nvme::of(&bytes)).await?;
@@ -216,7 +248,8 @@ async fn fill_directory(root: &Path, count: u64) -> anyhow::Result<()> {
     let mut meta: serde_json::Value = serde_json::from_slice(&std::fs::read(meta_of(sample.path(), &key))?)?;
     let version = meta["version"].as_str().context("a version")?.to_owned();
     for number in 0..count {
-        for (key, content_type, bytes) in objects(number, &version, stored_at, until)? {
+        for Object { key, content_type, bytes, is_held } in objects(number, &version, stored_at, until)? {
+            meta["legal_hold"] = is_held.into();
             meta["size"] = bytes.len().into();
             meta["crc64nvme"] = Crc64Nvme::of(&bytes).to_string().into();
             meta["content_type"] = content_type.into();
