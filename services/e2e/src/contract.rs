@@ -1,7 +1,7 @@
 //! Events and documents, held against their contract by whoever has only the contract: `outside/contract.py`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::Write,
     process::{Command, Stdio},
 };
@@ -65,11 +65,12 @@ fn event(Entry { record, .. }: &Entry) -> Value {
 pub async fn records(log: &dyn Log, topic: Topic) -> Vec<Entry> {
     let from = (0..log.partitions(topic)).map(|partition| (partition, 0)).collect();
     let mut follower = log.follow(topic, from).await.unwrap();
-    let (mut entries, mut ended) = (Vec::new(), 0);
-    while ended < log.partitions(topic) {
+    // Each end is told whenever it is reached anew.
+    let (mut entries, mut ended) = (Vec::new(), HashSet::new());
+    while ended.len() < log.partitions(topic) as usize {
         match follower.recv().await.unwrap().unwrap() {
             Followed::Entry(entry) => entries.push(entry),
-            Followed::End { .. } => ended += 1,
+            Followed::End { partition, .. } => drop(ended.insert(partition)),
         }
     }
     entries

@@ -78,7 +78,8 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
     let said = uploader.say(bad.path(), &["--lang", "zh", "--set", "unit="]);
     assert!(said.contains("文件为空"), "{said}");
     let said = Uploader::new(&stack).say(&footage.path().join("b"), &["--lang", "zh", "--set", "unit=另一科"]);
-    assert!(said.contains("被拒绝（OPEN_CONFLICT）：该记录已用其他元数据打开"), "{said}");
+    assert!(said.contains("被拒绝（OPEN_CONFLICT）：该记录此前已以不同的元数据或大小登记"), "{said}");
+    assert_eq!(said.matches("原登记不变").count(), 1, "{said}");
     let events = uploader.upload(bad.path(), &["--lang", "zh"]);
     let failed = events.of_kind("failed").next().unwrap()["error"].as_str().unwrap().to_owned();
     assert!(failed.contains("the file is empty"), "{failed}");
@@ -108,6 +109,11 @@ async fn receipts_are_kept_listed_checked_and_shown_in_both_languages(kind: Kind
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
+    // However help is asked for.
+    for asked in [&["--lang", "zh", "help", "case", "open"][..], &["--lang=zh", "case", "help", "open"]] {
+        let help = text(&caselock(asked));
+        assert!(help.contains("立案；") && !help.contains("Usage"), "{asked:?}: {help}");
+    }
     let wrong = caselock(&["uplaod", "--lang", "zh"]);
     let said = String::from_utf8_lossy(&wrong.stderr);
     assert_eq!(wrong.status.code(), Some(2));

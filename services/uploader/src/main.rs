@@ -81,8 +81,12 @@ async fn main() -> ExitCode {
 /// The command line. `caselock help …` is clap's own, in English alone: in Chinese it stands for `caselock … --help`.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<_> = std::env::args_os().collect();
-    if text::is_chinese() && arguments.get(1).is_some_and(|first| first == "help") {
-        arguments.remove(1);
+    let mut names = Arguments::command().get_subcommands().map(|below| below.get_name().to_owned()).collect::<Vec<_>>();
+    names.extend(["-v", "--verbose", "--lang", "--lang=en", "--lang=zh", "en", "zh"].map(str::to_owned));
+    let before =
+        arguments.iter().skip(1).take_while(|argument| names.iter().any(|name| *argument == name.as_str())).count();
+    if text::is_chinese() && arguments.get(1 + before).is_some_and(|argument| argument == "help") {
+        arguments.remove(1 + before);
         arguments.push("--help".into());
     }
     arguments
@@ -108,13 +112,13 @@ fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
 
 /// `--lang` of the command line, read before everything else.
 fn wanted_language() -> Option<String> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
-        if argument == "--lang" {
-            return arguments.next();
-        }
-        if let Some(value) = argument.strip_prefix("--lang=") {
-            return Some(value.to_owned());
+        // A file's name may be in any encoding.
+        match argument.to_str() {
+            Some("--lang") => return arguments.next()?.into_string().ok(),
+            Some(text) if text.starts_with("--lang=") => return Some(text["--lang=".len()..].to_owned()),
+            _ => {}
         }
     }
     None

@@ -91,9 +91,9 @@ fn json_rows(text: &str) -> anyhow::Result<Rows> {
                 serde_json::Value::Null => continue,
                 other => other.to_string(),
             };
-            fields.put(&name, &value).map_err(|e| anyhow::anyhow!("row {index}: {e}"))?;
+            fields.put(&name, &value).map_err(|e| anyhow::anyhow!("row {}: {e}", index + 1))?;
         }
-        rows.push((format!("row {index}"), fields));
+        rows.push((format!("row {}", index + 1), fields));
     }
     Ok(rows)
 }

@@ -77,6 +77,9 @@ fn added(message: &str, even_in_english: bool) -> String {
 }
 
 fn phrase(english: &str) -> String {
+    if let Some((server, why)) = english.split_once(": ").filter(|(server, _)| server.starts_with("http")) {
+        return format!("{server}：{}", phrase(why));
+    }
     for Phrase { english: pattern, chinese } in PHRASES.iter() {
         let Some(found) = pattern.captures(english) else { continue };
         let mut parts = found.iter().skip(1).flatten().map(|part| list(part.as_str()));
@@ -96,8 +99,8 @@ fn phrase(english: &str) -> String {
 fn list(english: &str) -> String {
     let parts: Vec<_> = english.split("; ").collect();
     if !parts.iter().all(|part| PHRASES.iter().any(|p| p.english.is_match(part))) {
-        // Names and the like: as they are.
-        return english.to_owned();
+        // One sentence, or a name and the like, which stays as it is.
+        return phrase(english);
     }
     parts.into_iter().map(phrase).collect::<Vec<_>>().join("；")
 }
@@ -113,6 +116,43 @@ mod tests {
         assert_eq!(phrase(english), "元数据缺失或有误：unit：1 到 200 个字符的文字；source：记录的来源");
         assert_eq!(phrase("the file can't be read: Permission denied (os error 13)"), "无法读取文件：没有权限");
         assert_eq!(phrase("something new"), "something new");
+    }
+
+    #[test]
+    fn what_libraries_say_has_no_english_left() {
+        let json =
+            |text: &str| serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(text).unwrap_err();
+        let mut rows = csv::Reader::from_reader(&b"a,b\n1,2,3\n"[..]);
+        let mut said = vec![rows.records().next().unwrap().unwrap_err().to_string()];
+        said.extend(
+            ["{", "[", "[{]", "[1]", "{}", "null", "[{\"a\": tru}]", "[{\"a\"}]", "[] x", "[{1: 2}]"]
+                .map(|text| json(text).to_string()),
+        );
+        said.extend(
+            ["(", ")", "[", "*", "(?P<a", "(?P<>x)", r"\q", "(?=x)"]
+                .map(|text| regex::Regex::new(text).unwrap_err().to_string()),
+        );
+        // As tonic and rustls put them.
+        said.extend(
+            [
+                "https://h:7443: invalid peer certificate: UnknownIssuer",
+                "invalid peer certificate: certificate not valid for name \"h\"; certificate is only valid for DnsName(\"x\")",
+                "invalid peer certificate: certificate expired: verification time 2 (UNIX), but certificate is not valid after 1 (1 seconds ago)",
+                "https://h: dns error: failed to lookup address information: Temporary failure in name resolution",
+                "https://h: tcp connect error: Connection refused (os error 111)",
+                "not available (Unavailable): https://h: tls handshake eof",
+                "segments: expected all 3 segments; missing: 1",
+            ]
+            .map(str::to_owned),
+        );
+        let english = Regex::new(r"[a-z]{4}").unwrap();
+        for said in said {
+            // The text of a pattern is shown with what is wrong in it; names are as they are.
+            let chinese = phrase(&said);
+            let known = ["https", "DnsName", "Unavailable", "JSON", "true、false 或 null", "segments", "UNIX"];
+            let words = known.iter().fold(chinese.clone(), |text, name| text.replace(name, ""));
+            assert!(!english.is_match(&words), "{said}: {chinese}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     phrases::say_phrase,
-    text::{local_time, put, say, word},
+    text::{is_chinese, local_time, put, say, try_say, word},
 };
 
 /// A column.
@@ -91,11 +91,31 @@ impl Column {
             (Holds::Words, Value::Bool(is_so)) => word(if *is_so { "yes" } else { "no" }),
             (Holds::Words, Value::String(name)) => word(name),
             (Holds::Times, Value::String(time)) => local_time(time),
-            (_, Value::Object(entry)) => entry.iter().map(said).collect::<Vec<_>>().join("\n"),
+            (_, Value::Object(entry)) => {
+                let mut said: Vec<_> = entry.iter().collect();
+                said.sort_by_key(|(name, _)| SAID.iter().position(|known| known == name).unwrap_or(SAID.len()));
+                said.into_iter().map(self::said).collect::<Vec<_>>().join("\n")
+            }
             _ => text(value),
         }
     }
 }
+
+/// What an entry of a case's record may say, in the order in which it is read.
+const SAID: [&str; 12] = [
+    "party",
+    "cause",
+    "full_recording_required",
+    "recordings",
+    "class",
+    "on",
+    "kept",
+    "rule",
+    "until",
+    "reason",
+    "author",
+    "reviewer",
+];
 
 /// What an entry of a case's record says of one thing: a line, as a person reads it.
 fn said((name, value): (&String, &Value)) -> String {
@@ -103,11 +123,19 @@ fn said((name, value): (&String, &Value)) -> String {
         ("full_recording_required", Value::Bool(is_so)) => word(if *is_so { "yes" } else { "no" }),
         ("class" | "kept", Value::String(name)) => word(name),
         ("until", Value::String(time)) => local_time(time),
-        ("rule", Value::String(rule)) => say_phrase(rule),
+        ("rule", Value::String(rule)) => period(rule),
         (_, Value::Array(all)) => all.iter().map(text).collect::<Vec<_>>().join("\n  "),
         (_, value) => text(value),
     };
-    say(&format!("entry-{name}"), &[("value", &value)])
+    try_say(&format!("entry-{name}"), &[("value", &value)]).unwrap_or_else(|| format!("{name}: {value}"))
+}
+
+/// How a period was reckoned, as people read it.
+fn period(rule: &str) -> String {
+    match rule.split_once(' ').and_then(|(period, from)| Some((period.parse::<jiff::Span>().ok()?, from))) {
+        Some((period, from)) if !is_chinese() => format!("{period:#} {from}"),
+        _ => say_phrase(rule),
+    }
 }
 
 fn text(value: &Value) -> String {
@@ -116,5 +144,41 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(";"),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caselock_domain::case::{CaseChange, Kept};
+
+    use super::*;
+
+    #[test]
+    fn every_entry_of_a_record_can_be_said() {
+        let text = || Some("x".to_owned());
+        let entries = [
+            CaseChange::Opened { party: text(), cause: text(), full_recording_required: true },
+            CaseChange::Amended { party: text(), cause: text(), full_recording_required: Some(false) },
+            CaseChange::Bound { recordings: Vec::new() },
+            CaseChange::Closed {
+                class: "10y".into(),
+                on: "2026-03-31".parse().unwrap(),
+                kept: Kept::Until { until: "2036-03-31T16:00:00Z".parse().unwrap() },
+                rule: "P10Y from the closing day".into(),
+            },
+            CaseChange::Reopened { reason: "x".into() },
+            CaseChange::Noted { reason: "x".into(), author: "x".into(), reviewer: "x".into() },
+        ];
+        for entry in entries {
+            let entry = serde_json::to_value(entry).unwrap();
+            for name in entry.as_object().unwrap().keys().filter(|name| *name != "kind") {
+                assert!(
+                    SAID.contains(&name.as_str()) && try_say(&format!("entry-{name}"), &[("value", "x")]).is_some(),
+                    "{name}"
+                );
+            }
+        }
+        assert_eq!(said((&"rule".into(), &"P10Y from the closing day".into())), "period: 10y from the closing day");
+        assert_eq!(said((&"new".into(), &7.into())), "new: 7");
     }
 }

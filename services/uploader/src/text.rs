@@ -45,9 +45,14 @@ pub fn is_chinese() -> bool {
 
 /// A message in the chosen language.
 pub fn say(key: &str, arguments: &[(&'static str, &str)]) -> String {
+    try_say(key, arguments).unwrap_or_else(|| key.to_owned())
+}
+
+/// As [`say`]; `None` where there is no such message.
+pub fn try_say(key: &str, arguments: &[(&'static str, &str)]) -> Option<String> {
     let arguments: HashMap<Cow<'static, str>, FluentValue<'_>> =
         arguments.iter().map(|(name, value)| (Cow::from(*name), FluentValue::from(*value))).collect();
-    LOCALES.lookup_with_args(language(), key, &arguments)
+    LOCALES.try_lookup_with_args(language(), key, &arguments)
 }
 
 /// Writes a line to standard output. Who reads no more, as `head`, stops nothing; what could not be written is an error.

@@ -47,7 +47,8 @@ fn with_causes(status: &Status) -> String {
     let mut cause = status.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !said.contains(&text) {
+        // tonic's own layer says no more than that, under or over what says why.
+        if !said.contains(&text) && (said.is_empty() || text != "transport error") {
             said = if said.is_empty() { text } else { format!("{said}: {text}") };
         }
         cause = error.source();

@@ -186,7 +186,7 @@ impl Client {
                     status.get_error_details().error_info().and_then(|i| i.metadata.get("recording_id").cloned());
                 let refused = UploadError::from(status);
                 let Some(id) = there.filter(|_| refused.is(Reason::OpenConflict)) else { return Err(refused) };
-                // The same file with other metadata is an amendment's business; another file needs another key.
+                // The same file with other metadata is refused; another file needs another key.
                 return Err(if self.is_another(&id, file).await? { another_file() } else { refused });
             }
         };
