@@ -15,7 +15,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::{
     admission::Admission,
-    config::{CALLS, CONNECTION_WINDOW, FRAME, GatewayConfig, MESSAGE},
+    config::{CALLS, CONNECTION_WINDOW, FRAME, GatewayConfig, MESSAGE, STREAM_WINDOW},
     ingest::{Ingest, IngestServer},
     metrics::GatewayMetrics,
     view::View,
@@ -25,8 +25,6 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(45);
 /// How long a call may take until its answer, or its stream of answers, begins.
 const CALL: Duration = Duration::from_secs(60);
-/// The HTTP/2 window of a stream.
-const STREAM_WINDOW: u32 = 1 << 20;
 
 /// What a gateway is built on.
 pub struct GatewayContext {

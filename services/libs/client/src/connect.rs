@@ -5,7 +5,7 @@ use std::{
 
 use caselock_domain::receipt::KeyRing;
 use caselock_proto::v1::ingest_service_client::IngestServiceClient;
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 use tonic::{
     Response, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -46,15 +46,22 @@ pub(crate) type Ingest = IngestServiceClient<Channel>;
 pub struct Client {
     channels: Vec<(String, Channel)>,
     current: AtomicUsize,
+    /// Streams of segments that may be open at once.
+    pub(crate) streams: Semaphore,
     pub(crate) keys: KeyRing,
 }
+
+/// What one connection carries without one stream, whose segment waits at the gateway for memory, keeping the others' bytes from
+/// coming through: the gateway's window of a connection is as large as those of four streams.
+const STREAMS: usize = 4;
 
 impl Client {
     /// Prepares the connections; nothing is sent yet. Receipts are checked against `keys`.
     pub fn new(connect: &Connect, keys: KeyRing) -> Result<Self, tonic::transport::Error> {
         let tls = connect.tls.as_ref();
         let channels = connect.servers.iter().map(|server| Ok((server.clone(), channel(server, tls)?)));
-        Ok(Self { channels: channels.collect::<Result<_, _>>()?, current: AtomicUsize::new(0), keys })
+        let channels = channels.collect::<Result<_, _>>()?;
+        Ok(Self { channels, current: AtomicUsize::new(0), streams: Semaphore::new(STREAMS), keys })
     }
 
     /// The keys receipts are checked against.

@@ -172,6 +172,8 @@ async fn send_over_one(
     if pending.is_empty() {
         return Ok(Ended::Complete);
     }
+    // The semaphore is never closed.
+    let _turn = client.streams.acquire().await;
     let (requests, outgoing) = mpsc::channel(MESSAGES);
     let (orders, to_read) = mpsc::channel(IN_FLIGHT);
     let (results, mut read_results) = mpsc::channel::<ReadResult>(IN_FLIGHT);
