@@ -22,6 +22,7 @@ use caselock_domain::{
 };
 use caselock_log::{Log, Offset, Topic, append_fact, publish};
 use caselock_store::{NewObject, Store};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{Span, Timestamp};
 
 use crate::{
@@ -32,6 +33,9 @@ use crate::{
 };
 
 pub use part::{PartOutcome, Segment};
+
+/// Tombstones that are on their way at once.
+const TOMBSTONES: usize = 64;
 
 /// What the steps work with.
 pub struct Worker {
@@ -140,11 +144,13 @@ impl Worker {
 
     /// Removes facts of a generation.
     async fn tidy(&self, job: &Job, generation: u32, subjects: Vec<Subject>) -> Result<Outcome, WorkError> {
-        let mut settled_at = 0;
-        for subject in subjects {
-            let key = FactKey { recording: job.id, generation, subject };
-            settled_at = self.record(&key, None).await? + 1;
-        }
+        let key = |subject| FactKey { recording: job.id, generation, subject };
+        let mut subjects = subjects;
+        // While the last is there, all of this is repeated: it goes when the others have gone.
+        let Some(last) = subjects.pop() else { return Ok(Outcome::default()) };
+        let others = subjects.into_iter().map(|subject| async move { self.record(&key(subject), None).await });
+        stream::iter(others).buffered(TOMBSTONES).try_collect::<Vec<_>>().await?;
+        let settled_at = self.record(&key(last), None).await? + 1;
         Ok(Outcome { settled_at, doomed: None })
     }
 

@@ -151,13 +151,18 @@ pub async fn read_document(store: &dyn Store, key: &str, limit: usize) -> Result
 /// hold lifted. Returns what was read back; an error that passes where it is not yet what is wanted.
 pub async fn ensure_locked(store: &dyn Store, key: &str, version: &str, wanted: Lock) -> Result<Lock> {
     let before = store.lock(key, version).await?;
-    if let Some(until) = wanted.until.filter(|_| before.until < wanted.until) {
+    let later = wanted.until.filter(|_| before.until < wanted.until);
+    let is_held = !wanted.hold || before.hold;
+    if later.is_none() && is_held {
+        // The store says so now, after whatever set it.
+        return Ok(before);
+    }
+    if let Some(until) = later {
         store.set_retention(key, version, until).await?;
     }
-    if wanted.hold && !before.hold {
+    if !is_held {
         store.set_hold(key, version, true).await?;
     }
-    // Always read anew: the receipt stands for what the store says now.
     let after = store.lock(key, version).await?;
     if after.until < wanted.until || (wanted.hold && !after.hold) {
         let detail = format!("{wanted:?} was wanted, {after:?} was read back");
