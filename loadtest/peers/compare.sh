@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Caselock beside what a user would pick instead, in one run on one machine: rounds of ours and each peer's alternate. Prints a
+# table of medians and spreads, and writes it into loadtest/README.md.
+# Usage: loadtest/peers/compare.sh [bulk|small] [ROUNDS]     bulk: 8 × 256 MiB at once; small: 1,000 × 1 MiB; 5 rounds by default
+# Peers: mc cp and aws s3 cp into the same locked bucket, tusd with its S3 back end (curl as its client), Kafka's own
+# producer test with 8 MiB records and acks=all. Each round of bulk fills 9 GB of the disk, which are free again at the end.
+set -Eeuo pipefail
+# shellcheck source=loadtest/lib.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
+what=${1:-bulk}
+rounds=${2:-5}
+case $what in
+  bulk) count=8 size=256M bytes=$((8 * 256 << 20)) parallel=8 ;;
+  small) count=1000 size=1M bytes=$((1000 << 20)) parallel=16 ;;
+  *) sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac
+tools=$(cache_dir)/peers
+
+# install: the peers, in versions that are named.
+install() {
+  local go=go
+  command -v go >/dev/null || go=$(cache_dir)/go/bin/go
+  mkdir -p -- "$tools"
+  [[ -x $tools/mc ]] || { say "going to install mc"; GOBIN=$tools "$go" install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9; }
+  [[ -x $tools/tusd ]] || { say "going to install tusd"; GOBIN=$tools "$go" install github.com/tus/tusd/v2/cmd/tusd@v2.9.1; }
+  [[ -x $tools/aws/bin/aws ]] || {
+    say "going to install the AWS CLI (PyPI)"
+    python3 -m venv "$tools/aws"
+    "$tools/aws/bin/pip" install -q --disable-pip-version-check awscli==1.46.3
+  }
+}
+
+# cpu PID: its processor seconds so far, in hundredths.
+cpu() {
+  local stat
+  stat=$(<"/proc/$1/stat")
+  read -r -a stat <<<"${stat##*) }"
+  echo $((stat[11] + stat[12]))
+}
+
+# round PEER COMMAND…: runs it, and adds a line to $lines: seconds, and hundredths of processor seconds of itself, of the
+# servers, and of tusd.
+round() {
+  local peer=$1 before after began ended own
+  shift
+  before="$(cpu "$(<"$scratch/kafka/pid")") $(cpu "$(<"$scratch/s3/pid")") $(cpu "$tusd")"
+  began=$EPOCHREALTIME
+  TIMEFORMAT='%U %S'
+  own=$({ time "$@" >"$scratch/peer.log" 2>&1; } 2>&1) || { tail -n 20 -- "$scratch/peer.log" "$scratch/tusd.log" >&2; die "$peer failed"; }
+  ended=$EPOCHREALTIME
+  after="$(cpu "$(<"$scratch/kafka/pid")") $(cpu "$(<"$scratch/s3/pid")") $(cpu "$tusd")"
+  echo "$peer $bytes $began $ended $own $before $after" >>"$lines"
+  say "$peer: $(awk -v b="$bytes" -v s="$began" -v e="$ended" 'BEGIN { printf "%.0f MB/s", b / 1e6 / (e - s) }')"
+}
+
+mc_cp() {
+  MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet cp --recursive --retention-mode compliance --retention-duration 183d \
+    "$folder/" "load/load/peers/mc-$1/"
+}
+
+aws_cp() {
+  AWS_ACCESS_KEY_ID=$CASELOCK_TEST_S3_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CASELOCK_TEST_S3_SECRET_KEY AWS_REGION=us-east-1 \
+    "$tools/aws/bin/aws" --endpoint-url "$CASELOCK_TEST_S3_ENDPOINT" s3 cp --only-show-errors --recursive "$folder" "s3://load/peers/aws-$1"
+}
+
+# Each file by a curl of its own, so many at once, as in the other rounds: created and sent in one request.
+tus() {
+  find "$folder" -type f -print0 | xargs -0 -P "$parallel" -I{} bash -c '
+    length=$(stat -c %s "$1")
+    curl -sSf -o /dev/null -X POST -H "Tus-Resumable: 1.0.0" -H "Upload-Length: $length" \
+      -H "Content-Type: application/offset+octet-stream" -H "Expect:" -T - "$2" <"$1"' _ {} "http://127.0.0.1:$tus_port/files/"
+}
+
+topic() {
+  java -cp "$("$repository/deploy/kafka.sh" libs)/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "$CASELOCK_TEST_KAFKA" \
+    --topic peers "$@" >/dev/null 2>&1
+}
+
+kafka_test() {
+  java -Xmx1g -cp "$("$repository/deploy/kafka.sh" libs)/*" org.apache.kafka.tools.ProducerPerformance --topic peers \
+    --num-records $((bytes >> 23)) --record-size $((8 << 20)) --throughput -1 --producer-props \
+    "bootstrap.servers=$CASELOCK_TEST_KAFKA" acks=all max.request.size=16777216 buffer.memory=134217728 batch.size=16777216
+}
+
+ours() {
+  load "$folder" "$what-$1" --parallel "$parallel"
+}
+
+install
+build
+up
+folder=$(footage "$what" --count "$count" --size "$size")
+out=$scratch/out
+lines=$scratch/lines
+MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet alias set load "$CASELOCK_TEST_S3_ENDPOINT" "$CASELOCK_TEST_S3_ACCESS_KEY" \
+  "$CASELOCK_TEST_S3_SECRET_KEY" >/dev/null
+while tus_port=$((12000 + RANDOM % 7000)); answers "$tus_port"; do :; done
+AWS_ACCESS_KEY_ID=$CASELOCK_TEST_S3_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CASELOCK_TEST_S3_SECRET_KEY AWS_REGION=us-east-1 \
+  "$tools/tusd" -host 127.0.0.1 -port "$tus_port" -s3-bucket load -s3-endpoint "$CASELOCK_TEST_S3_ENDPOINT" -s3-object-prefix peers/tus/ \
+  -hooks-enabled-events "" >"$scratch/tusd.log" 2>&1 &
+tusd=$!
+pids+=("$tusd")
+gateway gateway
+archiver archiver ''
+
+for number in $(seq "$rounds"); do
+  ours "$number" >&2
+  round mc mc_cp "$number"
+  round aws aws_cp "$number"
+  round tusd tus
+  # What is not locked makes room for the next round.
+  MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet rm --recursive --force --versions load/load/peers/tus/ >/dev/null
+  if [[ $what == bulk ]]; then
+    topic --create --partitions 12 --replication-factor 1 --config max.message.bytes=18874368
+    round kafka kafka_test
+    topic --delete
+  fi
+done
+python3 "$loadtest/peers/table.py" "$what" "$rounds" "$lines" "$loadtest/README.md" "$out"/*/report.json

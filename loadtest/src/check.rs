@@ -1,0 +1,134 @@
+//! Whether everything that was acknowledged is there: its receipt, its event, its object under its lock, with its own bytes.
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use caselock_domain::{id::RecordingId, object_key, time::Timestamp};
+use caselock_log::{Followed, Log, Topic};
+use caselock_log_kafka::KafkaLog;
+use caselock_proto::events::v1::RecordingStored;
+use caselock_store::{Store, oldest_version};
+use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
+use prost::Message;
+
+use crate::{
+    connection::Servers,
+    record::{self, Line, Stored},
+};
+
+/// Objects read back at once.
+const AT_ONCE: usize = 4;
+/// How long events may take after the last receipt.
+const EVENTS: Duration = Duration::from_secs(60);
+
+/// A past run.
+#[derive(Debug, Args)]
+pub struct Again {
+    /// The run's folder, or its record.jsonl.
+    run: PathBuf,
+    #[command(flatten)]
+    servers: Servers,
+}
+
+/// Checks a past run, and says what is not as it must be.
+pub async fn run(again: &Again) -> anyhow::Result<bool> {
+    let path = if again.run.is_dir() { again.run.join("record.jsonl") } else { again.run.clone() };
+    let lines = record::read(&path)?;
+    let problems = check(&again.servers, &lines).await?;
+    for problem in &problems {
+        println!("{problem}");
+    }
+    println!("{} recordings checked, {} problems", lines.len(), problems.len());
+    Ok(problems.is_empty())
+}
+
+/// What is not as it must be: one line each.
+pub async fn check(servers: &Servers, lines: &[Line]) -> anyhow::Result<Vec<String>> {
+    let mut problems = Vec::new();
+    let mut ids = HashSet::new();
+    for line in lines {
+        match &line.stored {
+            // Acknowledged whole, and no receipt: what a receipt is for.
+            None if line.accepted.is_some() => {
+                let why = line.error.as_deref().unwrap_or("no error");
+                problems.push(format!("{}: acknowledged, and not stored: {why}", line.key));
+            }
+            Some(stored) if !ids.insert(stored.recording_id.as_str()) => {
+                problems.push(format!("{}: two recordings have the id {}", line.key, stored.recording_id));
+            }
+            _ => {}
+        }
+    }
+    let stored: Vec<_> = lines.iter().filter_map(|line| Some((line, line.stored.as_ref()?))).collect();
+    let store = servers.store().await;
+    let found = stream::iter(&stored).map(|(line, stored)| object(&*store, line, stored)).buffer_unordered(AT_ONCE);
+    let found: Vec<Option<String>> = found.try_collect().await?;
+    problems.extend(found.into_iter().flatten());
+
+    let mut told = told(servers).await?;
+    let give_up = Instant::now() + EVENTS;
+    let has_event = |told: &HashSet<(String, String)>, stored: &Stored| {
+        told.contains(&(stored.recording_id.clone(), stored.version.clone()))
+    };
+    while stored.iter().any(|(_, stored)| !has_event(&told, stored)) && Instant::now() < give_up {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        told = self::told(servers).await?;
+    }
+    let untold = stored.iter().filter(|(_, stored)| !has_event(&told, stored));
+    problems.extend(untold.map(|(line, _)| format!("{}: no event tells that it is stored", line.key)));
+    Ok(problems)
+}
+
+/// What is wrong with a recording's object.
+async fn object(store: &dyn Store, line: &Line, stored: &Stored) -> anyhow::Result<Option<String>> {
+    let Stored { recording_id, generation, object_key, version, locked_until } = stored;
+    let versions = store.versions(object_key).await?;
+    if versions.len() != 1 || versions[0].id != *version {
+        return Ok(Some(format!("{}: {object_key} has not the one version {version}: {versions:?}", line.key)));
+    }
+    let lock = store.lock(object_key, version).await?;
+    let until: Timestamp = locked_until.parse().context("a record's time")?;
+    if lock.until < Some(until) {
+        return Ok(Some(format!("{}: {object_key} is locked until {:?}, not {until}", line.key, lock.until)));
+    }
+    let id: RecordingId = recording_id.parse().context("a record's id")?;
+    let manifest = object_key::manifest(&line.bureau.parse().context("a record's bureau")?, id, *generation);
+    if oldest_version(store, &manifest).await?.is_none() {
+        return Ok(Some(format!("{}: there is no {manifest}", line.key)));
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut chunks = store.read(object_key, version, 0).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        hasher.update(&chunk);
+    }
+    let blake3 = hasher.finalize().to_hex();
+    let is_whole = blake3.as_str() == line.blake3;
+    Ok((!is_whole).then(|| format!("{}: {object_key} has the BLAKE3 {blake3}, not {}", line.key, line.blake3)))
+}
+
+/// The recordings, and versions, that events say are stored, by now.
+async fn told(servers: &Servers) -> anyhow::Result<HashSet<(String, String)>> {
+    let log = KafkaLog::open(&servers.kafka()).await.context("reach Kafka")?;
+    let from = (0..log.partitions(Topic::Events)).map(|partition| (partition, 0)).collect();
+    let mut follower = log.follow(Topic::Events, from).await?;
+    let (mut told, mut ended) = (HashSet::new(), HashSet::new());
+    while ended.len() < log.partitions(Topic::Events) as usize {
+        match follower.recv().await.context("events ended")?? {
+            Followed::End { partition, .. } => drop(ended.insert(partition)),
+            Followed::Entry(entry) => {
+                let is_stored =
+                    entry.record.header_value("ce_type").is_some_and(|kind| kind == "io.caselock.recording.stored.v1");
+                if let Some(payload) = entry.record.payload.filter(|_| is_stored) {
+                    let event = RecordingStored::decode(payload).context("an event")?;
+                    told.insert((event.recording_id, event.version));
+                }
+            }
+        }
+    }
+    Ok(told)
+}
