@@ -40,7 +40,7 @@ case $scenario in
   bureaus)
     gateway gateway
     archiver archiver ''
-    load "$(footage mix --count 40 --mix)" bureaus --bureaus "$(IFS=,; echo "${bureaus[*]}")" --files 3 \
+    load "$(footage mix --count 40 --mix)" bureaus --bureaus "$(IFS=,; echo "${bureaus[*]}")" --files 1 \
       --day "$loadtest/day.csv" --for 120
     ;;
   bad-link)
@@ -81,7 +81,7 @@ case $scenario in
     # One bureau may have six tenths of it.
     gateway gateway gateway.backlog_cap=1073741824
     archiver archiver ''
-    load "$(footage mix --count 40 --mix)" burst --files 8 --rate 2 --for 15
+    load "$(footage mix --count 40 --mix)" burst --files 4 --rate 1 --for 15
     ;;
   clips)
     gateway gateway
@@ -92,6 +92,6 @@ case $scenario in
   soak)
     gateway gateway
     archiver archiver ''
-    load "$(footage mix --count 40 --mix)" soak --files 4 --rate 0.1 --for "${SECONDS_OF_SOAK:-600}"
+    load "$(footage mix --count 40 --mix)" soak --files 2 --rate 0.1 --for "${SECONDS_OF_SOAK:-600}"
     ;;
 esac

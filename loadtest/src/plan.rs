@@ -11,7 +11,7 @@ use crate::arrivals::hours;
 /// Minutes of a day.
 const MINUTES: usize = 24 * 60;
 
-/// Your own numbers. A GB is 10⁹ bytes; defaults of costs are those of loadtest/README.md.
+/// Your own numbers. A GB is 10⁹ bytes; defaults of costs are those of loadtest/README.md, rounded up.
 #[derive(Debug, Args)]
 pub struct Plan {
     /// Bureaus, one for each county: the country has about 2,800.
@@ -67,18 +67,18 @@ pub struct Plan {
 #[derive(Debug, Args)]
 struct Costs {
     /// Of the gateway.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.85)]
     gateway: f64,
     /// Of the archiver.
-    #[arg(long, default_value_t = 1.3)]
+    #[arg(long, default_value_t = 1.4)]
     archiver: f64,
     /// Of Kafka, for each replica.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.5)]
     kafka: f64,
     /// Of the store's servers.
-    #[arg(long, default_value_t = 3.5)]
+    #[arg(long, default_value_t = 3.6)]
     store: f64,
-    /// Of media: digests, proxies, pictures.
+    /// Of media: digests, proxies, pictures. Assumed, not measured: it depends on codecs and bit rates more than on anything else.
     #[arg(long, default_value_t = 400.0)]
     media: f64,
 }
