@@ -73,7 +73,7 @@ case $scenario in
     archiver archiver ''
     # Made before the clock begins to run.
     footage mix --count 40 --mix >/dev/null
-    (sleep 5; "$repository/deploy/s3.sh" kill "$scratch/s3"; sleep 20; "$repository/deploy/s3.sh" start "$scratch/s3") &
+    (sleep 15; "$repository/deploy/s3.sh" kill "$scratch/s3"; sleep 20; "$repository/deploy/s3.sh" start "$scratch/s3") &
     pids+=("$!")
     load "$(footage mix --count 40 --mix)" store-away --files 4 --rate 0.5 --for 40
     ;;
