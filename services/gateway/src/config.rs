@@ -1,15 +1,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
-use caselock_domain::shape::{LARGE_SEGMENT, MAX_CHUNK};
+use caselock_domain::shape::{LARGE_SEGMENT, MAX_CHUNK, STREAMS_PER_CONNECTION};
 use caselock_front::{Door, TlsConfig};
 use serde::{Deserialize, Serialize};
 
 /// The HTTP/2 window of a stream.
 pub(crate) const STREAM_WINDOW: u32 = 512 << 10;
-/// That of a connection: what its peer may send beyond what was read. Four streams that are not read, since their segments wait for
-/// memory, do not fill it: calls come through. A client that opens more on one connection may stop itself until they are refused.
-pub(crate) const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW + (64 << 10);
+/// That of a connection: what its peer may send beyond what was read. So many streams that are not read, since their segments wait
+/// for memory, do not fill it: calls come through. A client that opens more on one connection may stop itself until they are refused.
+pub(crate) const CONNECTION_WINDOW: u32 = STREAMS_PER_CONNECTION * STREAM_WINDOW + (64 << 10);
 /// The largest message the gateway takes: a chunk and its frame.
 pub(crate) const MESSAGE: usize = MAX_CHUNK + (64 << 10);
 /// A stream's message as it comes, and what follows it in the last frame read.

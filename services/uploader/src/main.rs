@@ -81,11 +81,14 @@ async fn main() -> ExitCode {
 /// The command line. `caselock help …` is clap's own, in English alone: in Chinese it stands for `caselock … --help`.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<_> = std::env::args_os().collect();
+    if !text::is_chinese() {
+        return arguments;
+    }
     let mut names = Arguments::command().get_subcommands().map(|below| below.get_name().to_owned()).collect::<Vec<_>>();
     names.extend(["-v", "--verbose", "--lang", "--lang=en", "--lang=zh", "en", "zh"].map(str::to_owned));
     let before =
         arguments.iter().skip(1).take_while(|argument| names.iter().any(|name| *argument == name.as_str())).count();
-    if text::is_chinese() && arguments.get(1 + before).is_some_and(|argument| argument == "help") {
+    if arguments.get(1 + before).is_some_and(|argument| argument == "help") {
         arguments.remove(1 + before);
         arguments.push("--help".into());
     }

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use caselock_domain::receipt::KeyRing;
+use caselock_domain::{receipt::KeyRing, shape::STREAMS_PER_CONNECTION};
 use caselock_proto::v1::ingest_service_client::IngestServiceClient;
 use tokio::{sync::Semaphore, time::sleep};
 use tonic::{
@@ -51,17 +51,18 @@ pub struct Client {
     pub(crate) keys: KeyRing,
 }
 
-/// What one connection carries without one stream, whose segment waits at the gateway for memory, keeping the others' bytes from
-/// coming through: the gateway's window of a connection is as large as those of four streams.
-const STREAMS: usize = 4;
-
 impl Client {
     /// Prepares the connections; nothing is sent yet. Receipts are checked against `keys`.
     pub fn new(connect: &Connect, keys: KeyRing) -> Result<Self, tonic::transport::Error> {
         let tls = connect.tls.as_ref();
         let channels = connect.servers.iter().map(|server| Ok((server.clone(), channel(server, tls)?)));
         let channels = channels.collect::<Result<_, _>>()?;
-        Ok(Self { channels, current: AtomicUsize::new(0), streams: Semaphore::new(STREAMS), keys })
+        Ok(Self {
+            channels,
+            current: AtomicUsize::new(0),
+            streams: Semaphore::new(STREAMS_PER_CONNECTION as usize),
+            keys,
+        })
     }
 
     /// The keys receipts are checked against.

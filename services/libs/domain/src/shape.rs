@@ -8,6 +8,9 @@ pub const LARGE_SEGMENT: u32 = 16 << 20;
 pub const MAX_SEGMENTS: u32 = 10_000;
 /// The largest chunk a segment may travel in: 1 MiB.
 pub const MAX_CHUNK: usize = 1 << 20;
+/// Streams of segments that a client opens on one connection: so many that are not read, since their segments wait for memory, do not
+/// fill the gateway's window of a connection.
+pub const STREAMS_PER_CONNECTION: u32 = 4;
 
 /// Why a size can't be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
