@@ -1,6 +1,6 @@
 //! A recording as its partition drives it: its facts, its segments in hand, and where each of them goes next.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use caselock_domain::{
     footage::SegmentRef,
@@ -35,6 +35,8 @@ pub struct Driven {
 /// After how many failures, one every half minute or, where trying again may help, every minute and a half, a recording's
 /// segments give way to others'.
 const GIVE_WAY: u32 = 10;
+/// How long a segment that may be the whole recording waits for the seal: what comes after it in the log waits as well.
+const SEAL_COMES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where a segment goes.
 pub enum Place {
@@ -96,6 +98,20 @@ impl Driven {
 
     fn is_in_hand(&self, generation: u32, index: u32) -> bool {
         self.uploading.contains(&index) || self.stored.contains(&(generation, index))
+    }
+
+    /// Whether a segment waits longer for the seal than it may.
+    pub fn seal_is_late(&self) -> bool {
+        self.waiting.iter().any(|segment| segment.since.elapsed() >= SEAL_COMES_WITHIN)
+    }
+
+    /// Where among the segments that wait the first one is, as it was acknowledged.
+    pub fn first(&self) -> Option<usize> {
+        let value = self.facts.now()?.held(0)?;
+        let is_first = |segment: &SegmentRef| {
+            segment.generation == self.facts.current() && segment.index == 0 && segment.value == value
+        };
+        self.waiting.iter().position(|waiting| is_first(&waiting.segment))
     }
 
     /// Notes that facts before `at` must be in the view first; says whether they are still to come.

@@ -4,8 +4,8 @@ use opentelemetry::{KeyValue, global, metrics::Counter};
 
 #[derive(Clone)]
 pub struct ArchiverMetrics {
-    pub parts: Counter<u64>,
-    pub part_bytes: Counter<u64>,
+    parts: Counter<u64>,
+    part_bytes: Counter<u64>,
     pub stored: Counter<u64>,
     resets: Counter<u64>,
     dead_letters: Counter<u64>,
@@ -21,6 +21,12 @@ impl ArchiverMetrics {
             resets: meter.u64_counter("caselock_archiver_resets").build(),
             dead_letters: meter.u64_counter("caselock_archiver_dead_letters").build(),
         }
+    }
+
+    /// A segment was stored, as a part or as the whole.
+    pub fn part(&self, length: u32) {
+        self.parts.add(1, &[]);
+        self.part_bytes.add(u64::from(length), &[]);
     }
 
     pub fn reset(&self, reason: &'static str) {

@@ -10,7 +10,7 @@ use std::{
 
 use caselock_domain::{fact, footage::SegmentRef, id::RecordingId};
 use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
-use caselock_runtime::trace::{self, TRACEPARENT};
+use caselock_runtime::trace;
 use jiff::SignedDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -103,6 +103,8 @@ enum Done {
     Step {
         id: RecordingId,
         generation: u32,
+        /// The segment it worked with.
+        segment: Option<Segment>,
         result: Result<Outcome, WorkError>,
         is_its_own: bool,
     },
@@ -305,7 +307,7 @@ impl Partition {
                     driven.uploading.insert(segment.segment.index);
                     let worker = self.setup.worker.clone();
                     let span = info_span!("part", recording = %id, index = segment.segment.index);
-                    trace::continue_from(&span, segment.entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
+                    trace::continue_from(&span, segment.traceparent());
                     let store = async move {
                         let result = worker.store_part(&segment, &key, segment_size, &multipart_id).await;
                         let is_its_own = match &result {
@@ -336,6 +338,8 @@ impl Partition {
         let circumstances = Circumstances {
             now: (self.setup.worker.clock)(),
             segments_wait: !driven.waiting.is_empty(),
+            first_waits: driven.first().is_some(),
+            seal_is_late: driven.seal_is_late(),
             doomed: driven.doomed.map(|(_, reason)| reason),
             abandon_after: self.setup.abandon_after,
             keep_facts: self.setup.keep_facts,
@@ -346,8 +350,13 @@ impl Partition {
             return;
         }
         driven.busy = true;
-        let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone() });
+        let first = driven.first().filter(|_| step == Step::Put);
+        let segment = first.map(|at| driven.waiting.swap_remove(at));
         let span = info_span!("step", recording = %id, generation, step = ?step);
+        if let Some(segment) = &segment {
+            trace::continue_from(&span, segment.traceparent());
+        }
+        let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone(), segment });
         let run = async move {
             let result = worker.run(step, &job).await;
             // Giving up is tried once a plan: that it did not succeed at once says nothing yet.
@@ -359,7 +368,7 @@ impl Partition {
                 }
                 Ok(_) => false,
             };
-            Done::Step { id, generation, result, is_its_own }
+            Done::Step { id, generation, segment: job.segment, result, is_its_own }
         };
         self.tasks.spawn(run.instrument(span));
     }
@@ -367,7 +376,13 @@ impl Partition {
     fn done(&mut self, done: Done) {
         match done {
             Done::Part { id, segment, result, is_its_own } => self.part_done(id, segment, result, is_its_own),
-            Done::Step { id, generation, result, is_its_own } => self.step_done(id, generation, result, is_its_own),
+            Done::Step { id, generation, segment, result, is_its_own } => {
+                // Once it shows in the view that it is stored, it is done with.
+                if let Some(driven) = self.recordings.get_mut(&id) {
+                    driven.waiting.extend(segment);
+                }
+                self.step_done(id, generation, result, is_its_own);
+            }
             Done::DeadLetter(offset) => self.head.finish(offset),
             Done::End(end) => {
                 if let Some(round) = &mut self.round {
@@ -450,8 +465,9 @@ impl Partition {
         self.commit();
         let now = Instant::now();
         let is_rested = |driven: &Driven| driven.rests_until.is_some_and(|until| until <= now);
-        let rested: Vec<_> = self.recordings.iter().filter(|(_, d)| is_rested(d)).map(|(id, _)| *id).collect();
-        for id in rested {
+        let is_due = |driven: &Driven| is_rested(driven) || driven.seal_is_late();
+        let due: Vec<_> = self.recordings.iter().filter(|(_, d)| is_due(d)).map(|(id, _)| *id).collect();
+        for id in due {
             self.evaluate(id);
         }
         let position = self.head.position();

@@ -8,6 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 pub enum Step {
     /// Nothing to do before another fact comes.
     Wait,
+    /// Store the only segment by a single call, unless the object is there already.
+    Put,
     /// Begin a multipart upload, unless the object is there already.
     Claim,
     /// Make one object of the parts.
@@ -39,6 +41,10 @@ pub struct Circumstances {
     pub now: Timestamp,
     /// Whether segments wait for a multipart upload.
     pub segments_wait: bool,
+    /// Whether segment 0, as it was acknowledged, is among them.
+    pub first_waits: bool,
+    /// Whether they have waited for the seal as long as others may be held up.
+    pub seal_is_late: bool,
     /// Why the generation can't be finished, if it was found that it can't.
     pub doomed: Option<&'static str>,
     /// After what time an upload that was never sealed is given up.
@@ -102,12 +108,18 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
         if !now.is_known_up_to(opened.shape.segments_of(size)) {
             return Step::Reset("FOOTAGE_LOST");
         }
+        if now.claim().is_none() && opened.shape.is_one_segment(size) {
+            return if circumstances.first_waits { Step::Put } else { Step::Wait };
+        }
     } else if now.abandon_requested().is_some() {
         return Step::Abandon("REQUESTED");
     } else if is_past(last_begun(now, opened.opened_at), circumstances.abandon_after) {
         return Step::Abandon("EXPIRED");
     }
-    if circumstances.segments_wait && now.claim().is_none() { Step::Claim } else { Step::Wait }
+    let needs_claim = circumstances.segments_wait && now.claim().is_none();
+    // Once it is sealed, a recording of one segment needs none: that is a matter of milliseconds.
+    let may_be_put = opened.shape.size.is_some_and(|size| opened.shape.is_one_segment(size));
+    if needs_claim && (!may_be_put || circumstances.seal_is_late) { Step::Claim } else { Step::Wait }
 }
 
 /// Giving up counts from the claim, since that is what the store's own expiry counts from; before there is one, from the
@@ -145,6 +157,8 @@ mod tests {
             let circumstances = Circumstances {
                 now: at(1),
                 segments_wait: false,
+                first_waits: false,
+                seal_is_late: false,
                 doomed: None,
                 abandon_after: day(30),
                 keep_facts: day(30),
@@ -226,6 +240,34 @@ mod tests {
         drop(case);
         let tidy = Case::opened().receipt().expect(Step::Wait);
         tidy.given(|c| c.now = at(24 * 32)).expect(Step::Forget);
+    }
+
+    #[test]
+    fn one_segment_is_put_once_it_is_sealed() {
+        let small = || {
+            let case = Case::opened();
+            let mut opened = case.facts.opened().unwrap().clone();
+            opened.shape.size = Some(1000);
+            let case = Case { facts: RecordingFacts::default(), ..case };
+            case.with(0, Subject::Opened([1; 16]), Fact::Opened(Box::new(opened))).segment(0, 1)
+        };
+        let waits = |c: &mut Circumstances| (c.segments_wait, c.first_waits) = (true, true);
+        let late = |c: &mut Circumstances| c.seal_is_late = true;
+        let sealed = |case: Case| case.with(0, Subject::Sealed(Blake3([1; 32])), Fact::Sealed(1000));
+        let case = sealed(small().given(waits).expect(Step::Wait)).expect(Step::Put);
+        case.complete().expect(Step::Finish);
+        // What was sent is not what is acknowledged: that is still to come.
+        sealed(small()).given(|c| c.segments_wait = true).expect(Step::Wait);
+        // Nobody seals it: others go on.
+        let case = small().given(waits).given(late).expect(Step::Claim).claim("m").expect(Step::Wait);
+        sealed(case).expect(Step::Wait).part(0).expect(Step::Complete);
+        // A length that is not known yet.
+        let live = Case::opened();
+        let mut opened = live.facts.opened().unwrap().clone();
+        opened.shape.size = None;
+        let live = Case { facts: RecordingFacts::default(), ..live };
+        let live = live.with(0, Subject::Opened([1; 16]), Fact::Opened(Box::new(opened))).segment(0, 1);
+        sealed(live.given(waits).expect(Step::Claim)).expect(Step::Put);
     }
 
     #[test]

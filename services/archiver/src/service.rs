@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -217,7 +218,7 @@ async fn hand_over(owned: Option<&Owned>, delivered: Delivered, permit: OwnedSem
     let entry = delivered.entry;
     let Some(inputs) = owned.inputs.get(&entry.partition) else { return };
     let input = match SegmentRef::from_headers(&entry.record.headers) {
-        Ok(segment) => Input::Segment(Segment { segment, entry, permit }),
+        Ok(segment) => Input::Segment(Segment { segment, entry, permit, since: Instant::now() }),
         Err(header) => Input::Malformed(entry, permit, header),
     };
     // A partition that ended is being released.

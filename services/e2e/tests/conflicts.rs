@@ -16,15 +16,21 @@ on_both_stacks!(
     a_losing_claim_is_dropped,
     a_completion_that_comes_after_send_again_makes_no_object,
     what_was_completed_is_not_sent_again,
+    what_was_stored_by_a_single_call_is_not_sent_again,
+    what_was_claimed_and_stored_by_a_single_call_is_one_object,
     one_recording_through_two_gateways_at_once_is_one_object,
     two_files_under_one_key_never_mix,
 );
 
-/// Two parts stored, and then death at the completion, before it takes effect or after; and then another value for the first
-/// segment turns up in the log, as from a gateway that was slow.
-async fn dies_at_the_completion_of_what_conflicts(bench: &Bench, death: Death) {
+/// Two parts stored, and then death at the completion, before it takes effect or after.
+const COMPLETION: i64 = 6;
+/// Or death at the single call that stores a recording of one segment.
+const SINGLE_CALL: i64 = 0;
+
+/// Death at that change; and then another value for the first segment turns up in the log, as from a gateway that was slow.
+async fn dies_at_the_completion_of_what_conflicts(bench: &Bench, change: i64, death: Death) {
     bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
-    let faults = Faults::at(6, death);
+    let faults = Faults::at(change, death);
     let first = bench.archiver(Some(&faults));
     faults.died().await;
     first.kill();
@@ -39,7 +45,7 @@ async fn a_completion_that_comes_after_send_again_makes_no_object(kind: Kind) {
     let path = bench.file(2 * SEGMENT);
     let upload = bench.upload(&bench.client, &path, KEY);
     let dies = async {
-        dies_at_the_completion_of_what_conflicts(&bench, Death::Before).await;
+        dies_at_the_completion_of_what_conflicts(&bench, COMPLETION, Death::Before).await;
         let facts = bench.facts(id()).await;
         std::mem::forget(bench.archiver(None));
         bench.wait_for("the next generation", id(), |facts| facts.current() == 1).await;
@@ -65,11 +71,53 @@ async fn what_was_completed_is_not_sent_again(kind: Kind) {
     let path = bench.file(2 * SEGMENT);
     let uploaded = bench
         .stored_in_the_end(&path, async {
-            dies_at_the_completion_of_what_conflicts(&bench, Death::After).await;
+            dies_at_the_completion_of_what_conflicts(&bench, COMPLETION, Death::After).await;
             std::mem::forget(bench.archiver(None));
         })
         .await;
     assert_eq!(uploaded.payload.generation, 0);
+}
+
+async fn what_was_stored_by_a_single_call_is_not_sent_again(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(1000);
+    let uploaded = bench
+        .stored_in_the_end(&path, async {
+            dies_at_the_completion_of_what_conflicts(&bench, SINGLE_CALL, Death::After).await;
+            // Nor are the bytes needed any more: the object is recognised.
+            bench.lose_all_footage().await;
+            std::mem::forget(bench.archiver(None));
+        })
+        .await;
+    assert_eq!(uploaded.payload.generation, 0);
+}
+
+/// One archiver stores the object by a single call; another had claimed before the seal came, and goes on so.
+async fn what_was_claimed_and_stored_by_a_single_call_is_one_object(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(1000);
+    let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
+    let race = async {
+        bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+        let faults = Faults::at(SINGLE_CALL, Death::After);
+        let first = bench.archiver(Some(&faults));
+        faults.died().await;
+        first.kill();
+        let new = NewObject { content_type: "a/b".into(), part_size: 8 << 20, lock_until: in_a_minute() };
+        let claimed = bench.store.begin(&key, &new).await.unwrap();
+        let claim = FactKey { recording: id(), generation: 0, subject: Subject::Claimed(claimed.clone()) };
+        let now = Fact::Claimed(caselock_domain::time::Timestamp::now());
+        caselock_log::append_fact(&*bench.log, &claim, Some(&now)).await.unwrap();
+        std::mem::forget(bench.archiver(None));
+        claimed
+    };
+    let (uploaded, claimed) = tokio::join!(bench.upload(&bench.client, &path, KEY), race);
+    let uploaded = uploaded.unwrap();
+    assert_eq!(uploaded.payload.generation, 0);
+    bench.check(&path, &uploaded).await;
+    let bytes = bytes::Bytes::from_static(b"late");
+    let put = bench.store.put_part(&key, &claimed, 1, bytes.clone(), Crc64Nvme::of(&bytes)).await;
+    assert_eq!(put.unwrap_err().kind, ErrorKind::MultipartGone);
 }
 
 /// Two archivers claimed: the first in the log counts, the other's upload is dropped from the store.

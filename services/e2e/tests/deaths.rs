@@ -9,10 +9,10 @@ const SEGMENT: u64 = 8 << 20;
 
 /// Kills an archiver at its n-th change of log or store, before it takes effect or after, and lets another one go on, with
 /// nothing left in `footage` once every part is stored. Whether it died.
-async fn survives_death_at(bench: &Bench, change: i64, death: Death) -> bool {
-    let key = format!("{death:?}-{change}");
+async fn survives_death_at(bench: &Bench, size: u64, change: i64, death: Death) -> bool {
+    let key = format!("{size}-{death:?}-{change}");
     let id = RecordingId::derive(&"demo".parse().unwrap(), &key.parse().unwrap());
-    let path = bench.file(SEGMENT + 17);
+    let path = bench.file(size);
     let faults = Faults::at(change, death);
     let first = bench.archiver(Some(&faults));
     let upload = bench.upload(&bench.client, &path, &key);
@@ -44,15 +44,13 @@ async fn survives_death_at(bench: &Bench, change: i64, death: Death) -> bool {
 }
 
 async fn survives_death_at_every_change(bench: &Bench, death: Death) {
-    let last = async {
+    for (size, expected) in [(SEGMENT + 17, 15), (17, 9)] {
         let mut change = 0;
-        while survives_death_at(bench, change, death).await {
+        while survives_death_at(bench, size, change, death).await {
             change += 1;
         }
-        change
-    };
-    let last = last.await;
-    assert!(last > 15, "only {last} changes were seen");
+        assert!(change > expected, "only {change} changes were seen with {size} bytes");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,11 +69,31 @@ async fn death_after_every_change_where_dates_are_set_afterwards() {
     survives_death_at_every_change(&Bench::embedded_lying(Lie::DatesAtCreation).await, Death::After).await;
 }
 
+/// A recording of one segment is stored by a single call: every change, on the real Kafka and a real S3 server.
+async fn a_single_call_survives_death_at_every_change(death: Death) {
+    let bench = Bench::distributed().await;
+    let mut change = 0;
+    while survives_death_at(&bench, 17, change, death).await {
+        change += 1;
+    }
+    assert!(change > 9, "only {change} changes were seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_before_every_change_about_a_single_call_on_kafka_and_s3() {
+    a_single_call_survives_death_at_every_change(Death::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_every_change_about_a_single_call_on_kafka_and_s3() {
+    a_single_call_survives_death_at_every_change(Death::After).await;
+}
+
 /// The end order on the real Kafka and a real S3 server: every change from the last part's fact on.
 async fn survives_death_at_every_change_of_the_end(death: Death) {
     let bench = Bench::distributed().await;
     let mut change = 5;
-    while survives_death_at(&bench, change, death).await {
+    while survives_death_at(&bench, SEGMENT + 17, change, death).await {
         change += 1;
     }
     assert!(change > 12, "only {change} changes were seen");
@@ -105,8 +123,8 @@ async fn a_receipt_outlives_the_key_it_was_signed_with(kind: Kind) {
     let uploaded = bench
         .stored_in_the_end(&path, async {
             bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
-            // One part: begin, claim, part, its fact, completion, its fact, hold, manifest.
-            let faults = Faults::at(7, Death::After);
+            // One segment: the object, the fact of it, hold, manifest.
+            let faults = Faults::at(3, Death::After);
             let first = bench.archiver(Some(&faults));
             faults.died().await;
             first.kill();

@@ -33,6 +33,8 @@ on_both_stacks!(
     a_log_that_lost_footage_asks_for_it_again,
     a_log_that_lost_one_record_asks_for_all_again,
     an_object_that_nobody_explains_is_left_and_the_next_generation_stored,
+    an_object_in_the_way_of_a_single_call_is_left_as_well,
+    one_segment_that_nobody_seals_is_stored_as_a_part,
     parts_that_do_not_make_up_what_was_sealed_are_sent_again,
     parts_of_another_claim_are_sent_again,
     an_abandoned_upload_is_opened_again,
@@ -114,8 +116,17 @@ async fn a_log_that_lost_one_record_asks_for_all_again(kind: Kind) {
 }
 
 async fn an_object_that_nobody_explains_is_left_and_the_next_generation_stored(kind: Kind) {
+    an_object_in_the_way_is_left(kind, SEGMENT + 1).await;
+}
+
+/// As long as the recording, and not the recording.
+async fn an_object_in_the_way_of_a_single_call_is_left_as_well(kind: Kind) {
+    an_object_in_the_way_is_left(kind, b"somebody else's".len() as u64).await;
+}
+
+async fn an_object_in_the_way_is_left(kind: Kind, size: u64) {
     let bench = Bench::of(kind).await;
-    let path = bench.file(SEGMENT + 1);
+    let path = bench.file(size);
     let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
     let alien = bytes::Bytes::from_static(b"somebody else's");
     let lock_until = caselock_domain::time::whole_seconds(Timestamp::now() + std::time::Duration::from_secs(60));
@@ -166,6 +177,17 @@ async fn acknowledged(bench: &Bench, path: &std::path::Path) -> (Blake3, Vec<Seg
         assert!(matches!(answer.outcome, Some(Outcome::Accepted(_))), "{answer:?}");
     }
     (Blake3(*blake3::hash(&bytes).as_bytes()), values)
+}
+
+/// What comes after it in the log does not wait for its seal.
+async fn one_segment_that_nobody_seals_is_stored_as_a_part(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(1000);
+    acknowledged(&bench, &path).await;
+    let _archiver = bench.archiver(None);
+    bench.wait_for("the part", id(), |facts| facts.now().is_some_and(|now| now.is_stored_up_to(1))).await;
+    let uploaded = bench.stored_in_the_end(&path, async {}).await;
+    assert_eq!(uploaded.payload.generation, 0);
 }
 
 async fn append(bench: &Bench, subject: Subject, fact: Fact) {

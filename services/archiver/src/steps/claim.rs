@@ -14,12 +14,25 @@ use caselock_store::{ErrorKind, Lock, NewObject, ensure_locked, oldest_version, 
 use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
 
+/// What the store has of a recording.
+pub(super) enum Found {
+    /// Nothing that matters.
+    Nothing,
+    /// An object of this generation, for which no manifest vouches.
+    Object,
+    /// This much was to be done about it, and was done.
+    Settled(Outcome),
+}
+
 impl Worker {
     /// Looks whether the recording is there already (its facts may be long forgotten); if not, begins a multipart upload and
     /// records the claim. Whether it counts shows when the fact comes back: the lowest offset wins.
     pub(super) async fn claim(&self, job: &Job) -> Result<Outcome, WorkError> {
-        if let Some(found) = self.find_stored(job).await? {
-            return Ok(found);
+        match self.find_stored(job).await? {
+            Found::Settled(outcome) => return Ok(outcome),
+            // Nobody who follows the facts leaves an object without a claim, unless it is of one segment and sealed.
+            Found::Object => return self.doomed(job, "OBJECT_UNKNOWN").await,
+            Found::Nothing => {}
         }
         let key = object_key::original(&job.opened()?.bureau, job.id, job.generation());
         self.begin(job, &key).await
@@ -27,7 +40,7 @@ impl Worker {
 
     /// Whether the store has the recording, in whichever generation: then the receipt is recorded, or, where what lies there
     /// is none that an archiver wrote, this generation given up.
-    pub(super) async fn find_stored(&self, job: &Job) -> Result<Option<Outcome>, WorkError> {
+    pub(super) async fn find_stored(&self, job: &Job) -> Result<Found, WorkError> {
         let bureau = &job.opened()?.bureau;
         let keys = self.keys(&object_key::recording(bureau, job.id)).await?;
         // What was disposed of may not be deleted yet, and vouches for nothing.
@@ -45,7 +58,7 @@ impl Worker {
             match self.manifest(job, *generation).await {
                 Ok(Some(manifest)) => {
                     if let Some(promised) = self.promised(&manifest).await? {
-                        return self.find_again(&manifest, &promised).await.map(Some);
+                        return self.find_again(&manifest, &promised).await.map(Found::Settled);
                     }
                 }
                 Ok(None) | Err(WorkError::Inconsistent(_)) => {}
@@ -57,14 +70,14 @@ impl Worker {
         let disposed = keys.iter().filter_map(|key| object_key::disposed_generation(key)).max();
         if disposed.is_some_and(|disposed| disposed >= job.generation()) {
             // It was disposed of so long ago that the facts are forgotten: no generation is used twice.
-            return self.doomed(job, "DISPOSED").await.map(Some);
+            return self.doomed(job, "DISPOSED").await.map(Found::Settled);
+        }
+        if generations.contains(&job.generation()) {
+            // Nobody who follows the facts leaves a manifest without its object.
+            return self.doomed(job, "OBJECT_UNKNOWN").await.map(Found::Settled);
         }
         let key = object_key::original(bureau, job.id, job.generation());
-        if keys.contains(&key) || generations.contains(&job.generation()) {
-            // Nobody who follows the facts leaves an object or a manifest without the other.
-            return self.doomed(job, "OBJECT_UNKNOWN").await.map(Some);
-        }
-        Ok(None)
+        Ok(if keys.contains(&key) { Found::Object } else { Found::Nothing })
     }
 
     /// Every key that begins so.

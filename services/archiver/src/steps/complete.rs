@@ -53,7 +53,11 @@ impl Worker {
         let version = match self.store.complete(&key, claim, &parts).await {
             Ok(version) => version,
             Err(error) => match self.look(&key, size, crc).await? {
-                Look::Same(version) => version,
+                Look::Same(version) => {
+                    // It may have been stored by a single call, and this upload be left.
+                    self.store.abort(&key, claim).await?;
+                    version
+                }
                 Look::Other => return self.doomed(job, "OBJECT_UNKNOWN").await,
                 Look::Nothing if error.kind == ErrorKind::MultipartGone => {
                     return self.doomed(job, "MULTIPART_GONE").await;
@@ -61,12 +65,22 @@ impl Worker {
                 Look::Nothing => return Err(error.into()),
             },
         };
+        self.record_completed(job, version, crc).await
+    }
+
+    /// Records that the object is there: its lock's date counts from now.
+    pub(super) async fn record_completed(
+        &self,
+        job: &Job,
+        version: String,
+        crc: Crc64Nvme,
+    ) -> Result<Outcome, WorkError> {
         let stored_at = whole_seconds((self.clock)());
         let completed = Completed {
             version,
             stored_at,
             lock_until: retention::end_of(stored_at, &self.floor)?,
-            legal_hold: opened.metadata.case_number.is_some(),
+            legal_hold: job.opened()?.metadata.case_number.is_some(),
             crc64nvme: crc.0,
         };
         self.record_now(job, Subject::Completed((self.nonce)()), Fact::Completed(completed)).await

@@ -48,6 +48,10 @@ impl Worker {
     fn write_manifest(&self, job: &Job, key: &str, completed: &Completed) -> Result<Manifest, WorkError> {
         let (opened, now) = (job.opened()?, job.now()?);
         let (blake3, size) = now.seal().ok_or_else(|| WorkError::Inconsistent("not sealed".into()))?;
+        let segments: Vec<_> = now.stored_values().iter().map(|value| hex::encode(value.0)).collect();
+        if segments.len() != opened.shape.segments_of(size) as usize {
+            return Err(WorkError::Inconsistent("the facts do not say what the object was made of".into()));
+        }
         let receipt = self.signer.sign(&ReceiptPayload {
             media_type: PAYLOAD_TYPE.into(),
             recording_id: job.id,
@@ -73,7 +77,7 @@ impl Worker {
             blake3,
             crc64nvme: Crc64Nvme(completed.crc64nvme).to_string(),
             segment_size: opened.shape.segment_size,
-            segments: now.parts().map(|(_, value, _)| hex::encode(value.0)).collect(),
+            segments,
             object_key: key.to_owned(),
             version: completed.version.clone(),
             retention: Retention {

@@ -7,7 +7,7 @@ use caselock_domain::{
 };
 use caselock_store::oldest_version;
 
-use super::{Job, Outcome, Worker};
+use super::{Job, Outcome, Worker, claim::Found};
 use crate::retry::WorkError;
 
 enum Dropped {
@@ -24,16 +24,15 @@ impl Worker {
     pub(super) async fn reset(&self, job: &Job, reason: &'static str) -> Result<Outcome, WorkError> {
         match self.drop_uploads(job).await? {
             Dropped::Claimed(outcome) => return Ok(Outcome { doomed: Some(reason), ..outcome }),
-            // With the seal and every part the object is recognised, and completed like any other.
-            Dropped::Object if self.has_all(job)? => {
-                let completed = self.complete(job).await?;
-                if completed.doomed.is_none() || reason != "OBJECT_UNKNOWN" {
-                    return Ok(completed);
+            // What is recognised is completed like any other. What is not: what may have been written meanwhile is read first;
+            // then the object is known not to be ours, and left.
+            Dropped::Object => {
+                let adopted = self.adopt(job).await?;
+                if adopted.doomed.is_none() || reason != "OBJECT_UNKNOWN" {
+                    return Ok(adopted);
                 }
             }
-            // What may have been written meanwhile is read first; then the object is known not to be ours, and left.
-            Dropped::Object if reason != "OBJECT_UNKNOWN" => return self.doomed(job, "OBJECT_UNKNOWN").await,
-            Dropped::Object | Dropped::Clean => {}
+            Dropped::Clean => {}
         }
         let generation = job.generation() + 1;
         let key = FactKey { recording: job.id, generation, subject: Subject::Reset(reason.to_owned()) };
@@ -72,8 +71,9 @@ impl Worker {
         let key = object_key::original(&opened.bureau, job.id, job.generation());
         let Some((claim, _)) = now.claim() else {
             // It may be stored since long ago, and its facts forgotten.
-            if let Some(found) = self.find_stored(job).await?.filter(|found| found.doomed.is_none()) {
-                return Ok(Dropped::Claimed(found));
+            match self.find_stored(job).await? {
+                Found::Settled(found) if found.doomed.is_none() => return Ok(Dropped::Claimed(found)),
+                Found::Settled(_) | Found::Object | Found::Nothing => {}
             }
             // Another archiver may be about to claim: ours, once it is in the log before theirs, settles that.
             return Ok(Dropped::Claimed(self.begin(job, &key).await?));
@@ -86,9 +86,14 @@ impl Worker {
         Ok(if object.is_some() { Dropped::Object } else { Dropped::Clean })
     }
 
-    /// Whether the facts are enough to recognise the object by.
-    fn has_all(&self, job: &Job) -> Result<bool, WorkError> {
+    /// Records the completion of the object that is there, if the facts are enough to recognise it by: the seal, and every
+    /// part or a size of one segment.
+    async fn adopt(&self, job: &Job) -> Result<Outcome, WorkError> {
         let (opened, now) = (job.opened()?, job.now()?);
-        Ok(now.seal().is_some_and(|(_, size)| now.is_stored_up_to(opened.shape.segments_of(size))))
+        match now.seal() {
+            Some((_, size)) if now.is_stored_up_to(opened.shape.segments_of(size)) => self.complete(job).await,
+            Some((sealed, size)) if opened.shape.is_one_segment(size) => self.recognise(job, sealed, size).await,
+            _ => self.doomed(job, "OBJECT_UNKNOWN").await,
+        }
     }
 }

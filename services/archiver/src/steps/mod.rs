@@ -6,6 +6,7 @@ mod complete;
 mod finish;
 mod give_up;
 mod part;
+mod put;
 
 use std::sync::Arc;
 
@@ -62,6 +63,8 @@ pub struct Outcome {
 pub struct Job {
     pub id: RecordingId,
     pub facts: RecordingFacts,
+    /// The segment that [`Step::Put`] stores.
+    pub segment: Option<Segment>,
 }
 
 impl Job {
@@ -88,6 +91,7 @@ impl Worker {
     pub async fn run(&self, step: Step, job: &Job) -> Result<Outcome, WorkError> {
         match step {
             Step::Wait => Ok(Outcome::default()),
+            Step::Put => for_a_while("put", || self.put(job)).await,
             Step::Claim => for_a_while("claim", || self.claim(job)).await,
             Step::Complete => for_a_while("complete", || self.complete(job)).await,
             Step::Finish => for_a_while("finish", || self.finish(job)).await,

@@ -7,8 +7,9 @@ use caselock_domain::{
     id::RecordingId,
 };
 use caselock_log::{Entry, Offset, Topic, append_dead_letter};
-use caselock_store::{Crc64Nvme, ErrorKind};
-use tokio::sync::OwnedSemaphorePermit;
+use caselock_runtime::trace::TRACEPARENT;
+use caselock_store::{Crc64Nvme, ErrorKind, StoreError};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::Worker;
 use crate::retry::{WorkError, for_a_while, until_done};
@@ -21,6 +22,15 @@ pub struct Segment {
     pub segment: SegmentRef,
     pub entry: Entry,
     pub permit: OwnedSemaphorePermit,
+    /// When it came.
+    pub since: Instant,
+}
+
+impl Segment {
+    /// The trace that it came with.
+    pub fn traceparent(&self) -> Option<&[u8]> {
+        self.entry.record.header_value(TRACEPARENT).map(|value| &value[..])
+    }
 }
 
 /// What became of a segment.
@@ -52,18 +62,11 @@ impl Worker {
         };
         let crc = Crc64Nvme::of(&bytes);
         let length = bytes.len() as u32;
-        let put = async || {
-            let put = || async { Ok(self.store.put_part(key, multipart_id, index + 1, bytes.clone(), crc).await?) };
-            for_a_while("part", put).await
+        let put = || async {
+            let put = || self.store.put_part(key, multipart_id, index + 1, bytes.clone(), crc);
+            Ok(again_if_damaged(put).await?)
         };
-        let mut stored = put().await;
-        for _ in 0..DAMAGED_ON_ITS_WAY {
-            match &stored {
-                Err(WorkError::Store(error)) if error.kind == ErrorKind::ChecksumMismatch => stored = put().await,
-                _ => break,
-            }
-        }
-        let etag = match stored {
+        let etag = match for_a_while("part", put).await {
             Ok(etag) => etag,
             Err(WorkError::Store(error)) if error.kind == ErrorKind::MultipartGone => {
                 return self.impossible("MULTIPART_GONE", recording).await;
@@ -80,8 +83,7 @@ impl Worker {
         let key = FactKey { recording, generation, subject: Subject::PartStored(index, digest.value) };
         let record = || async { self.record(&key, Some(Fact::PartStored(part.clone()))).await };
         let offset = until_done("part-fact", record).await?;
-        self.metrics.parts.add(1, &[]);
-        self.metrics.part_bytes.add(u64::from(length), &[]);
+        self.metrics.part(length);
         Ok(PartOutcome::Stored(offset + 1))
     }
 
@@ -97,4 +99,19 @@ impl Worker {
         let append = || async { Ok(append_dead_letter(&*self.log, Topic::Footage, entry, reason, "").await?) };
         until_done("dead-letter", append).await
     }
+}
+
+/// Sends again what the store found damaged on its way.
+pub(super) async fn again_if_damaged<F>(mut send: impl FnMut() -> F) -> Result<String, StoreError>
+where
+    F: Future<Output = Result<String, StoreError>>,
+{
+    let mut sent = send().await;
+    for _ in 0..DAMAGED_ON_ITS_WAY {
+        match &sent {
+            Err(error) if error.kind == ErrorKind::ChecksumMismatch => sent = send().await,
+            _ => break,
+        }
+    }
+    sent
 }

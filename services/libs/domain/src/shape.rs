@@ -51,6 +51,11 @@ impl Shape {
         u32::try_from(size.div_ceil(u64::from(self.segment_size))).unwrap_or(u32::MAX)
     }
 
+    /// Whether `size` bytes make a single segment.
+    pub fn is_one_segment(&self, size: u64) -> bool {
+        self.segments_of(size) == 1
+    }
+
     /// Whether a segment of this index and length can belong to the recording: within the declared size, exactly as long
     /// as that asks; without one, not longer than a segment and not beyond 10,000.
     pub fn admits(&self, index: u32, length: u32) -> bool {

@@ -322,6 +322,17 @@ impl GenerationFacts {
         self.parts.iter().map(|((index, value), part)| (*index, value, part))
     }
 
+    /// The values of the segments that the object was made of, in order: its parts, or the one segment that was stored by a
+    /// single call. Empty where the facts do not say.
+    pub fn stored_values(&self) -> Vec<SegmentValue> {
+        if !self.parts.is_empty() {
+            return self.parts().map(|(_, value, _)| *value).collect();
+        }
+        let sealed = self.seal().map(|(digest, _)| digest);
+        let whole = of_index(&self.acknowledged, 0).find(|(_, a)| a.root.is_some() && a.root == sealed);
+        whole.map(|(value, _)| value).into_iter().collect()
+    }
+
     /// Whether every one of `count` segments is a part.
     pub fn is_stored_up_to(&self, count: u32) -> bool {
         self.parts.len() == count as usize && self.parts.keys().map(|(index, _)| *index).eq(0..count)
