@@ -9,6 +9,8 @@ import pathlib
 import statistics
 import sys
 
+import page
+
 what, rounds, lines, readme, *reports = sys.argv[1:]
 GB = 1e9
 
@@ -34,10 +36,6 @@ for line in pathlib.Path(lines).read_text().splitlines():
     add(peer, size / 1e6 / seconds, (float(user) + float(system)) / (size / GB), tusd if peer == "tusd" else 0, kafka, s3)
 
 
-def spread(values, form):
-    return f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
-
-
 peers = [name for name in rows if not name.startswith("Caselock")]
 table = [
     "| | MB/s, median (spread) | " + " | ".join(f"of {peer}" for peer in peers) + " | client, core-s/GB | services | Kafka | S3 |",
@@ -51,15 +49,10 @@ for name, values in rows.items():
         pairs = [ours[0] / theirs[0] for ours, theirs in zip(values, rows[peer])]
         ratios.append("" if name == peer else f"{statistics.median(pairs):.2f}")
     used = [f"{statistics.median(value[place] for value in values):.2f}" for place in range(1, 5)]
-    table.append(f"| {name} | {spread([value[0] for value in values], '.0f')} | " + " | ".join(ratios + used) + " |")
+    table.append(f"| {name} | {page.spread([value[0] for value in values], statistics.median, '.0f')} | " + " | ".join(ratios + used) + " |")
 today = datetime.date.today().isoformat()
 table.append(f"\n`loadtest/peers/compare.sh {what} {rounds}`, {today}.")
 text = "\n".join(table)
 print(text)
 
-page = pathlib.Path(readme)
-before, after = f"<!-- {what} -->\n", f"<!-- end of {what} -->"
-old = page.read_text()
-if before in old and after in old:
-    head, rest = old.split(before, 1)
-    page.write_text(head + before + text + "\n" + after + rest.split(after, 1)[1])
+page.write(readme, what, text)

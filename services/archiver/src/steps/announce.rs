@@ -17,7 +17,7 @@ use super::{Job, Outcome, Worker};
 use crate::retry::WorkError;
 
 impl Worker {
-    /// Event, media job, tombstones. The completion goes last: while it is there, this is repeated.
+    /// Event and media job, then the tombstones: while the completion is there, this is repeated.
     pub(super) async fn announce(&self, job: &Job) -> Result<Outcome, WorkError> {
         let (opened, now) = (job.opened()?, job.now()?);
         let receipt = now.receipt().ok_or_else(|| WorkError::Inconsistent("no receipt".into()))?.payload()?;
@@ -35,7 +35,7 @@ impl Worker {
             case_number: opened.metadata.case_number.clone().unwrap_or_default(),
             content_type: opened.metadata.content_type.clone(),
         });
-        self.publish(job, &event, receipt.stored_at).await?;
+        let published = self.publish(job, &event, receipt.stored_at);
         let media_job = MediaJob {
             recording_id: job.id.to_string(),
             generation: job.generation(),
@@ -47,7 +47,8 @@ impl Worker {
         if let Some(traceparent) = trace::traceparent() {
             record = record.header(TRACEPARENT, traceparent);
         }
-        self.log.append(Topic::MediaJobs, partition, record).await?;
+        let ordered = async { Ok(self.log.append(Topic::MediaJobs, partition, record).await?) };
+        tokio::try_join!(published, ordered)?;
         let outcome = self.tidy(job, job.generation(), now.finished_work()).await?;
         self.metrics.stored.add(1, &[]);
         tracing::info!(recording = %job.id, bureau = %opened.bureau, size = receipt.size, "stored");
@@ -86,7 +87,6 @@ impl Worker {
         });
         self.publish(job, &event, at).await?;
         let mut subjects = now.finished_work();
-        // The request goes last: while it or other work is there, this is repeated.
         subjects.extend(now.abandon_requested().map(|_| caselock_domain::fact::Subject::AbandonRequested));
         self.tidy(job, job.generation(), subjects).await
     }

@@ -99,8 +99,11 @@ impl Worker {
         let others = job.facts.others().map(|(generation, facts)| (generation, facts.everything()));
         let mut all: Vec<(u32, Vec<Subject>)> = others.collect();
         all.push((job.generation(), job.now()?.everything()));
-        for (generation, subjects) in all {
-            outcome = self.tidy(job, generation, subjects).await?;
+        for (generation, mut subjects) in all {
+            // What says that it is to be forgotten goes when the others have gone: an opening alone would look like a new one.
+            let last = subjects.pop().into_iter().collect();
+            self.tidy(job, generation, subjects).await?;
+            outcome = self.tidy(job, generation, last).await?;
         }
         Ok(outcome)
     }

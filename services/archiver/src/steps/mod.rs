@@ -146,16 +146,12 @@ impl Worker {
         self.tidy(job, job.generation(), job.now()?.finished_work()).await
     }
 
-    /// Removes facts of a generation.
+    /// Removes facts of a generation, in whatever order: while one is there, all of this is repeated.
     async fn tidy(&self, job: &Job, generation: u32, subjects: Vec<Subject>) -> Result<Outcome, WorkError> {
         let key = |subject| FactKey { recording: job.id, generation, subject };
-        let mut subjects = subjects;
-        // While the last is there, all of this is repeated: it goes when the others have gone.
-        let Some(last) = subjects.pop() else { return Ok(Outcome::default()) };
-        let others = subjects.into_iter().map(|subject| async move { self.record(&key(subject), None).await });
-        stream::iter(others).buffered(TOMBSTONES).try_collect::<Vec<_>>().await?;
-        let settled_at = self.record(&key(last), None).await? + 1;
-        Ok(Outcome { settled_at, doomed: None })
+        let tombstones = subjects.into_iter().map(|subject| async move { self.record(&key(subject), None).await });
+        let offsets: Vec<_> = stream::iter(tombstones).buffered(TOMBSTONES).try_collect().await?;
+        Ok(Outcome { settled_at: offsets.into_iter().max().map_or(0, |last| last + 1), doomed: None })
     }
 
     /// Publishes an event about the job's recording, as of the time of the fact it reports.

@@ -410,7 +410,7 @@ impl GenerationFacts {
     }
 
     /// The keys of the facts that are no longer needed once the recording is stored, or sent again: announcements, segments,
-    /// claims, parts and seals; the completions last, since their presence says that the end is still to be finished.
+    /// claims, parts, seals and completions.
     pub fn finished_work(&self) -> Vec<Subject> {
         let acknowledged = self.acknowledged.keys();
         let mut subjects: Vec<_> = acknowledged.map(|(i, v)| Subject::Acknowledged(*i, *v)).collect();
