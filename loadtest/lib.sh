@@ -128,6 +128,13 @@ footage() {
   printf '%s\n' "$folder"
 }
 
+# level: 8 GB of free memory are touched, so that every round begins alike. On virtual machines memory that was long free is taken back, and
+# the first to write to it waits for the host: ten times as long as for the write.
+level() {
+  dd if=/dev/zero of="$scratch/level" bs=8M count=1024 status=none
+  rm -f -- "$scratch/level"
+}
+
 # toxiproxy: a proxy that makes links bad, in the background.
 toxiproxy() {
   local port program
@@ -140,7 +147,7 @@ toxiproxy() {
     mv -- "$(cache_dir)/toxiproxy/server" "$program"
   fi
   while port=$((12000 + RANDOM % 7000)); answers "$port"; do :; done
-  "$program" -port "$port" -seed 1 >"$scratch/toxiproxy.log" 2>&1 &
+  "$program" -port "$port" -seed 1 -proxy-metrics >"$scratch/toxiproxy.log" 2>&1 &
   pids+=("$!")
   toxiproxy=http://127.0.0.1:$port
   until curl -sf "$toxiproxy/version" >/dev/null; do sleep 0.1; done
@@ -155,6 +162,11 @@ through() {
 # toxic up|down KIND ATTRIBUTES: on what clients send, or on what they get.
 toxic() {
   curl -sf "$toxiproxy/proxies/link/toxics" -d "{\"type\": \"$2\", \"stream\": \"${1}stream\", \"attributes\": $3}" >/dev/null
+}
+
+# link_bytes: what clients sent into the link so far.
+link_bytes() {
+  curl -sf "$toxiproxy/metrics" | awk '/^toxiproxy_proxy_received_bytes_total.*upstream/ { sum += $2 } END { printf "%.0f", sum }'
 }
 
 # cut_link: every connection ends, and new ones may be made.

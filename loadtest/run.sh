@@ -4,8 +4,10 @@
 # Usage: loadtest/run.sh SCENARIO [OUT]     OUT is loadtest-results in the current folder by default
 #   bulk         8 recordings of 256 MiB at once                small        1,000 photos of 1 MiB
 #   bureaus      a day at a bureau, of 20 bureaus, in 2 minutes  bad-link     100 ms, 100 Mb/s, cut every 20 s
-#   store-slow   50 ms more for each call of the store, 1,000 photos, 1 archiver and then 4
+#   store-slow   50 ms (DELAY) more for each call of the store, 1,000 photos, 1 archiver and then 4
 #   store-away   the S3 server killed for 20 s                  burst        more than the backlog may hold
+#   many         8 and then 800 uploads at once                 half         devices at half of what they reach together
+#   large        8,192 segments held; 1 GiB and then 16 GiB (fills 50 GB of the disk)
 #   clips        real clips, with media                         soak         10 minutes of devices (SECONDS_OF_SOAK)
 # With TLS=yes gateway and clients have certificates.
 set -Eeuo pipefail
@@ -14,7 +16,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 scenario=${1:-}
 out=$(realpath -m -- "${2:-loadtest-results}")
 tls=${TLS:-no}
-[[ $scenario =~ ^(bulk|small|bureaus|bad-link|store-slow|store-away|burst|clips|soak)$ ]] || {
+[[ $scenario =~ ^(bulk|small|bureaus|bad-link|store-slow|store-away|burst|many|half|large|clips|soak)$ ]] || {
   sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
@@ -55,18 +57,21 @@ case $scenario in
     toxic up bandwidth '{"rate": 12500}'
     (while sleep 20; do cut_link; done) &
     pids+=("$!")
-    server=${server%:*}:$through load "$(footage link --count 8 --size 64M)" bad-link --parallel 4
+    folder=$(footage link --count 16 --size 64M)
+    server=${server%:*}:$through load "$folder" bad-link --parallel 4
+    sent=$(link_bytes)
+    say "$sent bytes went over the link for $(du -sb "$folder" | cut -f1) of footage"
     ;;
   store-slow)
     toxiproxy
     through "${CASELOCK_TEST_S3_ENDPOINT##*:}"
-    toxic up latency '{"latency": 50}'
+    toxic up latency "{\"latency\": ${DELAY:-50}}"
     gateway gateway
-    # Each has a window of its own for segments in hand.
-    archiver archiver-1 "http://127.0.0.1:$through" archiver.window=67108864
-    load "$(footage small --count 1000 --size 1M)" store-slow-1 --parallel 64
-    for number in 2 3 4; do archiver "archiver-$number" "http://127.0.0.1:$through" archiver.window=67108864; done
-    load "$(footage small --count 1000 --size 1M)" store-slow-4 --parallel 64
+    # Each has a window of its own for segments in hand, the least there is.
+    archiver archiver-1 "http://127.0.0.1:$through" archiver.window=16777216
+    load "$(footage small --count 1000 --size 1M)" store-slow-1 --parallel 128
+    for number in 2 3 4; do archiver "archiver-$number" "http://127.0.0.1:$through" archiver.window=16777216; done
+    load "$(footage small --count 1000 --size 1M)" store-slow-4 --parallel 128
     ;;
   store-away)
     gateway gateway
@@ -82,6 +87,33 @@ case $scenario in
     gateway gateway gateway.backlog_cap=1073741824
     archiver archiver ''
     load "$(footage mix --count 40 --mix)" burst --files 4 --rate 1 --for 15
+    ;;
+  many)
+    gateway gateway
+    archiver archiver ''
+    folder=$(footage many --count 800 --size 4M)
+    load "$folder" many-8 --parallel 8
+    load "$folder" many-800 --parallel 800
+    # The same from some hundred docking PCs.
+    load "$folder" many-links --rate 1000 --for 0.1 --files 8 --parallel 8 --connections 100
+    ;;
+  half)
+    gateway gateway
+    archiver archiver ''
+    folder=$(footage mix --count 40 --mix)
+    load "$folder" half-highest --parallel 16
+    rate=$(python3 -c 'import json, os, sys
+folder, report = sys.argv[1:]
+size = sum(entry.stat().st_size for entry in os.scandir(folder)) / len(os.listdir(folder))
+print(json.load(open(report))["report"]["receipted_rate"] * 1e6 / size / 2)' "$folder" "$out/half-highest/report.json")
+    load "$folder" half --files 1 --rate "$rate" --for 60
+    ;;
+  large)
+    gateway gateway
+    "$programs/caselock-loadtest" held --server "${url[gateway]}"
+    archiver archiver ''
+    load "$(footage gib --count 4 --size 1G)" large-1 --parallel 1
+    load "$(footage large --count 1 --size 16G)" large-16 --parallel 1
     ;;
   clips)
     gateway gateway

@@ -43,6 +43,7 @@ cpu() {
 round() {
   local peer=$1 before after began ended own
   shift
+  level
   before="$(cpu "$(<"$scratch/kafka/pid")") $(cpu "$(<"$scratch/s3/pid")") $(cpu "$tusd")"
   began=$EPOCHREALTIME
   TIMEFORMAT='%U %S'
@@ -83,7 +84,20 @@ kafka_test() {
 }
 
 ours() {
-  load "$folder" "$what-$1" --parallel "$parallel"
+  level
+  server=${url[gateway]} load "$folder" "plain-$1" --parallel "$parallel"
+}
+
+# The same with certificates on both sides.
+ours_tls() {
+  level
+  tls=yes server=${url[gateway-tls]} load "$folder" "tls-$1" --parallel "$parallel"
+}
+
+# The same, the archiver standing still until everything is acknowledged.
+ours_accepted() {
+  level
+  server=${url[gateway]} load "$folder" "accepted-$1" --parallel "$parallel" --hold archiver
 }
 
 install
@@ -101,10 +115,12 @@ AWS_ACCESS_KEY_ID=$CASELOCK_TEST_S3_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CASELOCK_T
 tusd=$!
 pids+=("$tusd")
 gateway gateway
+tls=yes gateway gateway-tls
 archiver archiver ''
 
 for number in $(seq "$rounds"); do
   ours "$number" >&2
+  ours_tls "$number" >&2
   round mc mc_cp "$number"
   round aws aws_cp "$number"
   round tusd tus
@@ -114,6 +130,8 @@ for number in $(seq "$rounds"); do
     topic --create --partitions 12 --replication-factor 1 --config max.message.bytes=18874368
     round kafka kafka_test
     topic --delete
+    # Every file must be on its way at once.
+    ours_accepted "$number" >&2
   fi
 done
 python3 "$loadtest/peers/table.py" "$what" "$rounds" "$lines" "$loadtest/README.md" "$out"/*/report.json

@@ -17,6 +17,7 @@ use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
@@ -28,6 +29,9 @@ use crate::{
     report,
     sample::{Counts, Process, Sampling},
 };
+
+/// How often it is asked whether everything is acknowledged.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A run.
 #[derive(Debug, Args)]
@@ -64,6 +68,10 @@ pub struct Run {
     /// A process to be looked at, besides this one. May be given several times.
     #[arg(long, value_name = "NAME=PID")]
     process: Vec<Process>,
+    /// Stops a process of these (SIGSTOP) until everything is acknowledged: what the log alone takes shows. Every file must be on its
+    /// way at once, since none gets a receipt before.
+    #[arg(long, value_name = "NAME")]
+    hold: Option<String>,
 }
 
 /// What the files of a run have in common.
@@ -100,6 +108,7 @@ pub async fn run(run: &Run) -> anyhow::Result<bool> {
     std::fs::create_dir_all(&run.out).with_context(|| format!("make {}", run.out.display()))?;
     let record = Record::create(&run.out.join("record.jsonl"))?;
     let total = sessions.iter().flat_map(|(_, files)| files).map(|file| file.size).sum();
+    let files = sessions.iter().map(|(_, files)| files.len()).sum::<usize>();
     let throttle = Arc::<Throttle>::default();
     throttle.set(run.throttle);
     let load = Arc::new(Load {
@@ -113,6 +122,7 @@ pub async fn run(run: &Run) -> anyhow::Result<bool> {
         bar: bar(total),
     });
     let processes = std::iter::once(Process::own("client")).chain(run.process.iter().cloned()).collect();
+    let held = run.hold.as_ref().map(|name| hold(name, &run.process)).transpose()?;
     let sampling = Sampling::start(processes, load.counts.clone(), load.from);
     let began_at = Timestamp::now();
 
@@ -132,6 +142,13 @@ pub async fn run(run: &Run) -> anyhow::Result<bool> {
         });
         docked.spawn(session(load.clone(), jobs.collect(), run.parallel));
     }
+    if let Some(held) = held {
+        let are_over = || load.lines.lock().unwrap_or_else(PoisonError::into_inner).len() == files;
+        while load.counts.accepted.load(Ordering::Relaxed) < total && !are_over() {
+            tokio::time::sleep(LOOK).await;
+        }
+        drop(held);
+    }
     while let Some(session) = docked.join_next().await {
         session.context("a session ended unexpectedly")??;
     }
@@ -142,6 +159,24 @@ pub async fn run(run: &Run) -> anyhow::Result<bool> {
     let report = report::Report::new(&run.name, began_at, &lines, &usage, problems)?;
     report::write(&run.out, &report, &lines, &usage)?;
     Ok(report.is_good())
+}
+
+/// A process that does not run while this lives.
+struct Held(Pid);
+
+fn hold(name: &str, processes: &[Process]) -> anyhow::Result<Held> {
+    let process = processes.iter().find(|process| process.name == name);
+    let process = process.with_context(|| format!("--hold {name}: expected the name of a --process"))?;
+    let id = i32::try_from(process.id).ok().and_then(Pid::from_raw).context("a process id")?;
+    kill_process(id, Signal::STOP).with_context(|| format!("stop {name}"))?;
+    Ok(Held(id))
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // One that has ended meanwhile is missed by the check.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
 }
 
 /// When each session begins, and its files.
@@ -241,7 +276,7 @@ async fn upload(load: &Load, job: Job) -> Line {
 }
 
 /// What a device's file has beside its bytes.
-fn metadata(path: &Path, case_number: String) -> proto::RecordingMetadata {
+pub fn metadata(path: &Path, case_number: String) -> proto::RecordingMetadata {
     let at = Some(to_proto(Timestamp::now()));
     proto::RecordingMetadata {
         source: proto::Source::BodyWornRecorder as i32,

@@ -7,6 +7,7 @@ mod check;
 mod connection;
 mod drive;
 mod footage;
+mod held;
 mod plan;
 mod plots;
 mod record;
@@ -37,6 +38,8 @@ enum Command {
     Run(Box<drive::Run>),
     /// Checks once more what a past run recorded.
     Check(check::Again),
+    /// Times what a gateway says of a recording with very many segments.
+    Held(held::Held),
     /// Reckons how much of everything is needed for so many bureaus, and simulates a day of it.
     Plan(plan::Plan),
 }
@@ -48,6 +51,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Footage(make) => footage::run(&make).map(|()| true),
         Command::Run(run) => drive::run(&run).await,
         Command::Check(again) => check::run(&again).await,
+        Command::Held(held) => held::run(&held).await.map(|()| true),
         Command::Plan(plan) => plan::run(&plan).map(|()| true),
     }?;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -48,12 +48,15 @@ pub struct Report {
 
 /// Percentiles, in seconds.
 #[derive(Debug, Serialize)]
-struct Latency {
-    median: f64,
+pub struct Latency {
+    /// Half were no longer than this.
+    pub median: f64,
     p90: f64,
-    p99: f64,
+    /// All but one in a hundred were no longer than this.
+    pub p99: f64,
     p999: f64,
-    max: f64,
+    /// The longest.
+    pub max: f64,
 }
 
 /// What a process used.
@@ -134,16 +137,26 @@ const UNTIL_ACCEPTED: Span = |line| Some(line.accepted? - line.due);
 const UNTIL_RECEIPT: Span = |line| Some(line.receipted? - line.accepted?);
 const WHOLE: Span = |line| Some(line.receipted? - line.due);
 
-/// In microseconds, to three digits, up to a day.
+/// Without any time in it yet: in microseconds, to three digits, up to a day.
+pub fn empty() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 86_400_000_000, 3)?)
+}
+
+/// Adds a time.
+pub fn add(histogram: &mut Histogram<u64>, seconds: f64) {
+    histogram.saturating_record((seconds.max(0.0) * 1e6) as u64);
+}
+
 fn histogram(lines: &[Line], span: Span) -> anyhow::Result<Histogram<u64>> {
-    let mut histogram = Histogram::new_with_bounds(1, 86_400_000_000, 3)?;
+    let mut histogram = empty()?;
     for seconds in lines.iter().filter_map(span) {
-        histogram.saturating_record((seconds.max(0.0) * 1e6) as u64);
+        add(&mut histogram, seconds);
     }
     Ok(histogram)
 }
 
-fn latency(histogram: &Histogram<u64>) -> Latency {
+/// Its percentiles.
+pub fn latency(histogram: &Histogram<u64>) -> Latency {
     let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
     Latency { median: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: histogram.max() as f64 / 1e6 }
 }

@@ -17,8 +17,10 @@ const EVERY: Duration = Duration::from_millis(500);
 /// A process that is looked at.
 #[derive(Debug, Clone)]
 pub struct Process {
-    name: String,
-    id: u32,
+    /// What it is called.
+    pub name: String,
+    /// Its process id.
+    pub id: u32,
 }
 
 impl std::str::FromStr for Process {

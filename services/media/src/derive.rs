@@ -53,6 +53,11 @@ fn profiles(content_type: &str) -> Option<(&'static str, &'static [Profile])> {
     }
 }
 
+/// Whether anything is made of this recording.
+pub fn is_derived(manifest: &Manifest) -> bool {
+    profiles(&manifest.metadata.content_type).is_some()
+}
+
 /// What came of it.
 pub struct Outcome {
     pub objects: Vec<DerivedObject>,
@@ -70,8 +75,10 @@ pub async fn derive(
     lock: Lock,
 ) -> Result<Outcome, JobError> {
     let nothing = Outcome { objects: Vec::new(), failure: None, probe: serde_json::Value::Null, warnings: Vec::new() };
-    let Some((kind, profiles)) = profiles(&manifest.metadata.content_type) else { return Ok(nothing) };
-    let (report, files) = match make(config, kind, profiles, original).await? {
+    let (Some((kind, profiles)), Some(file)) = (profiles(&manifest.metadata.content_type), &original.file) else {
+        return Ok(nothing);
+    };
+    let (report, files) = match make(config, kind, profiles, file, original.size).await? {
         Ok(made) => made,
         Err(failure) => return Ok(Outcome { failure: Some(failure), ..nothing }),
     };
@@ -87,23 +94,30 @@ pub async fn derive(
 type Made = Result<(Report, Vec<File>), Failure>;
 
 /// Makes the files. What was killed is tried some times more: its machine may have been short of memory.
-async fn make(config: &MediaConfig, kind: &str, profiles: &[Profile], original: &Original) -> Result<Made, JobError> {
+async fn make(
+    config: &MediaConfig,
+    kind: &str,
+    profiles: &[Profile],
+    original: &File,
+    size: u64,
+) -> Result<Made, JobError> {
     for _ in 1..TRIES {
-        match make_once(config, kind, profiles, original).await? {
+        match make_once(config, kind, profiles, original, size).await? {
             Err(failure) if failure.reason == worker::KILLED => {
                 tracing::warn!(detail = failure.detail, "a worker was killed; trying again");
             }
             made => return Ok(made),
         }
     }
-    make_once(config, kind, profiles, original).await
+    make_once(config, kind, profiles, original, size).await
 }
 
 async fn make_once(
     config: &MediaConfig,
     kind: &str,
     profiles: &[Profile],
-    original: &Original,
+    original: &File,
+    size: u64,
 ) -> Result<Made, JobError> {
     let scratch = config.scratch();
     let mut files = Vec::new();
@@ -113,13 +127,13 @@ async fn make_once(
         outputs.push((profile.name, file.try_clone()?));
         files.push(file);
     }
-    let granted = (original.size >> 20) * config.worker_seconds_per_mib;
+    let granted = (size >> 20) * config.worker_seconds_per_mib;
     let limits = Limits {
         memory: config.worker_memory,
         cpu_seconds: config.worker_cpu_seconds + granted,
         wall: Duration::from_secs(config.worker_wall_seconds + 2 * granted),
     };
-    let mut input = original.file.try_clone()?;
+    let mut input = original.try_clone()?;
     input.seek(SeekFrom::Start(0))?;
     let input = reopen_read_only(&input)?;
     let program = config.worker()?;

@@ -114,7 +114,8 @@ impl Jobs {
             return self.tell_derived(job, derived).await;
         }
         let lock = self.lock(job, &manifest).await?;
-        let original = original::read(&*self.store, &manifest.object_key, &job.version, &self.config.scratch()).await?;
+        let scratch = derive::is_derived(&manifest).then(|| self.config.scratch());
+        let original = original::read(&*self.store, &manifest.object_key, &job.version, scratch.as_deref()).await?;
         let found = self.compare(job, &manifest, &original);
         let is_intact = found.intact;
         let verification =
