@@ -35,7 +35,8 @@ up() {
 
 down() {
   local server pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  # One may have been held.
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && kill -CONT "$pid" || true; done
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
   for server in kafka s3; do
     [[ ! -d $scratch/$server ]] || "$repository/deploy/$server.sh" stop "$scratch/$server" || true

@@ -36,7 +36,7 @@ pub struct Driven {
 /// segments give way to others'.
 const GIVE_WAY: u32 = 10;
 /// How long a segment that may be the whole recording waits for the seal: what comes after it in the log waits as well.
-const SEAL_COMES_WITHIN: Duration = Duration::from_secs(2);
+const SEAL_COMES_WITHIN: Duration = Duration::from_millis(500);
 
 /// Where a segment goes.
 pub enum Place {
@@ -65,7 +65,7 @@ impl Driven {
 
     /// Where a segment goes next.
     pub fn place(&self, segment: &Segment) -> Place {
-        let SegmentRef { recording, generation, index, .. } = segment.segment;
+        let SegmentRef { recording, generation, index, value } = segment.segment;
         let facts = &self.facts;
         let (Some(now), Some(opened)) = (facts.now(), facts.opened()) else { return Place::Wait };
         let current = facts.current();
@@ -87,6 +87,12 @@ impl Driven {
             return Place::Done;
         }
         match now.claim() {
+            // The same holds where there will be no parts.
+            None if now.seal().is_some_and(|(_, size)| opened.shape.is_one_segment(size))
+                && now.held(index) != Some(value) =>
+            {
+                Place::Done
+            }
             None => Place::Wait,
             Some((id, _)) => Place::Store {
                 key: object_key::original(&opened.bureau, recording, generation),

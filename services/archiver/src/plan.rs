@@ -65,7 +65,7 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
         // was given up.
         let kept = circumstances.abandon_after + circumstances.keep_facts;
         let is_old = facts.announced().is_some_and(|announced| is_past(announced.announced_at, kept));
-        return if now.receipt().is_some() || is_old { Step::Forget } else { Step::Wait };
+        return if now.receipt().is_some() || now.is_abandoned() || is_old { Step::Forget } else { Step::Wait };
     };
     let other_work = facts.others().any(|(_, g)| !g.finished_work().is_empty());
     if let Some(stored_at) = now.stored_at() {
@@ -78,7 +78,9 @@ pub fn next(facts: &RecordingFacts, circumstances: &Circumstances) -> Step {
         };
     }
     if now.completion().is_some() {
-        return Step::Finish;
+        // The next generation was begun, and what this one was is tidied: it came too late.
+        let has_next = facts.others().any(|(generation, _)| generation > facts.current());
+        return if has_next && now.stored_values().is_empty() { Step::Tidy } else { Step::Finish };
     }
     if now.is_abandoned() {
         let tidy = now.finished_work().is_empty() && now.abandon_requested().is_none();
@@ -325,6 +327,15 @@ mod tests {
         let announced = Case { facts: RecordingFacts::default(), ..opened };
         let announced = announced.with(0, Subject::Announced([1; 16]), fact).expect(Step::Wait);
         announced.given(|c| c.now = at(24 * 61)).expect(Step::Forget);
+    }
+
+    #[test]
+    fn a_completion_that_comes_after_send_again_is_tidied() {
+        let reset = |case: Case| case.with(1, Subject::Reset("FOOTAGE_LOST".into()), Fact::Reset(at(1)));
+        let case = reset(Case::opened()).complete().expect(Step::Tidy);
+        assert_eq!(case.facts.current(), 0);
+        // With its facts it is the recording, whatever was begun meanwhile.
+        reset(Case::opened().claim("m").part(0).part(1).seal()).complete().expect(Step::Finish);
     }
 
     #[test]

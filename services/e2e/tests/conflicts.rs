@@ -3,7 +3,7 @@
 
 use caselock_domain::{
     digest::SegmentValue,
-    fact::{Acknowledged, Fact, FactKey, Subject},
+    fact::{Acknowledged, Completed, Fact, FactKey, Subject},
     object_key,
     state::Phase,
 };
@@ -17,6 +17,7 @@ on_both_stacks!(
     a_completion_that_comes_after_send_again_makes_no_object,
     what_was_completed_is_not_sent_again,
     what_was_stored_by_a_single_call_is_not_sent_again,
+    a_single_call_that_comes_after_send_again_is_no_receipt,
     what_was_claimed_and_stored_by_a_single_call_is_one_object,
     one_recording_through_two_gateways_at_once_is_one_object,
     two_files_under_one_key_never_mix,
@@ -90,6 +91,34 @@ async fn what_was_stored_by_a_single_call_is_not_sent_again(kind: Kind) {
         })
         .await;
     assert_eq!(uploaded.payload.generation, 0);
+}
+
+/// An archiver that was cut off before its single call, and goes on when the footage was asked for again: it stores an object, and
+/// says so, about a generation that is over.
+async fn a_single_call_that_comes_after_send_again_is_no_receipt(kind: Kind) {
+    let bench = Bench::of(kind).await;
+    let path = bench.file(1000);
+    let bytes = bytes::Bytes::from(std::fs::read(&path).unwrap());
+    let uploaded = bench
+        .stored_in_the_end(&path, async {
+            bench.wait_for("the seal", id(), |facts| facts.phase() == Some(Phase::Sealed)).await;
+            bench.lose_all_footage().await;
+            let second = bench.archiver(None);
+            bench.wait_for("send again", id(), |facts| facts.current() == 1).await;
+            second.kill();
+            let key = object_key::original(&"demo".parse().unwrap(), id(), 0);
+            let new = NewObject { content_type: "a/b".into(), part_size: 0, lock_until: in_a_minute() };
+            let crc = Crc64Nvme::of(&bytes);
+            let version = bench.store.put(&key, &new, bytes.clone(), crc).await.unwrap();
+            let now = caselock_domain::time::whole_seconds(caselock_domain::time::Timestamp::now());
+            let late =
+                Completed { version, stored_at: now, lock_until: in_a_minute(), legal_hold: false, crc64nvme: crc.0 };
+            let completed = FactKey { recording: id(), generation: 0, subject: Subject::Completed([7; 16]) };
+            caselock_log::append_fact(&*bench.log, &completed, Some(&Fact::Completed(late))).await.unwrap();
+            std::mem::forget(bench.archiver(None));
+        })
+        .await;
+    assert!(uploaded.payload.generation >= 1, "{uploaded:?}");
 }
 
 /// One archiver stores the object by a single call; another had claimed before the seal came, and goes on so.

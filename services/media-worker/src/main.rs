@@ -32,9 +32,6 @@ use serde::Serialize;
 use crate::args::Command;
 use crate::report::FailureReport;
 
-/// A process of this niceness has next to nothing of a processor that others want as well.
-const BEHIND: i32 = 19;
-
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,8 +48,6 @@ fn run() -> Result<()> {
     match args::parse(std::env::args_os().skip(1)).context("read arguments")? {
         Command::CheckSandbox(limits) => print(&sandbox::apply(&limits)),
         Command::Derive(job, limits) => {
-            // Behind what people wait for, on machines that do both. Where that is not allowed, nothing is lost.
-            let _ = rustix::process::setpriority_process(None, BEHIND);
             decode::threads();
             let sandbox = sandbox::apply(&limits);
             print(&derive::run(&job, sandbox)?)

@@ -19,8 +19,8 @@ use crate::error::JobError;
 
 /// Chunks that may wait to be digested.
 const CHUNKS: usize = 4;
-/// A thread of this niceness has next to nothing of a processor that others want as well.
-const BEHIND: i32 = 19;
+/// A thread of this niceness has a tenth of a processor that others want as well.
+const BEHIND: i32 = 10;
 
 /// What was read.
 pub struct Original {

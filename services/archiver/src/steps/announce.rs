@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use caselock_domain::{
     event::{self, RecordingEvent},
-    partition,
+    object_key, partition,
     time::to_proto,
 };
 use caselock_log::{Record, Topic};
@@ -35,7 +35,8 @@ impl Worker {
             case_number: opened.metadata.case_number.clone().unwrap_or_default(),
             content_type: opened.metadata.content_type.clone(),
         });
-        let published = self.publish(job, &event, receipt.stored_at);
+        // Before the job: what media tells comes after.
+        self.publish(job, &event, receipt.stored_at).await?;
         let media_job = MediaJob {
             recording_id: job.id.to_string(),
             generation: job.generation(),
@@ -47,8 +48,14 @@ impl Worker {
         if let Some(traceparent) = trace::traceparent() {
             record = record.header(TRACEPARENT, traceparent);
         }
-        let ordered = async { Ok(self.log.append(Topic::MediaJobs, partition, record).await?) };
-        tokio::try_join!(published, ordered)?;
+        self.log.append(Topic::MediaJobs, partition, record).await?;
+        if !now.is_stored_up_to(opened.shape.segments_of(receipt.size)) {
+            // Stored by a single call, and claimed as well by another archiver.
+            let key = object_key::original(&opened.bureau, job.id, job.generation());
+            for claim in now.claims() {
+                self.store.abort(&key, claim).await?;
+            }
+        }
         let outcome = self.tidy(job, job.generation(), now.finished_work()).await?;
         self.metrics.stored.add(1, &[]);
         tracing::info!(recording = %job.id, bureau = %opened.bureau, size = receipt.size, "stored");

@@ -49,15 +49,16 @@ impl Worker {
             .collect();
         let crc = Crc64Nvme::of_parts(parts.iter().map(|part| (part.crc, part.length)));
         let key = object_key::original(&opened.bureau, job.id, job.generation());
+        if opened.shape.is_one_segment(size) && oldest_version(&*self.store, &key).await?.is_some() {
+            // Stored by a single call: this upload is left.
+            self.store.abort(&key, claim).await?;
+            return self.recognise(job, sealed, size).await;
+        }
         self.clock_check.pass(&*self.store, &self.clock).await?;
         let version = match self.store.complete(&key, claim, &parts).await {
             Ok(version) => version,
             Err(error) => match self.look(&key, size, crc).await? {
-                Look::Same(version) => {
-                    // It may have been stored by a single call, and this upload be left.
-                    self.store.abort(&key, claim).await?;
-                    version
-                }
+                Look::Same(version) => version,
                 Look::Other => return self.doomed(job, "OBJECT_UNKNOWN").await,
                 Look::Nothing if error.kind == ErrorKind::MultipartGone => {
                     return self.doomed(job, "MULTIPART_GONE").await;

@@ -28,8 +28,11 @@ impl Worker {
             // then the object is known not to be ours, and left.
             Dropped::Object => {
                 let adopted = self.adopt(job).await?;
-                if adopted.doomed.is_none() || reason != "OBJECT_UNKNOWN" {
+                if adopted.doomed.is_none() {
                     return Ok(adopted);
+                }
+                if reason != "OBJECT_UNKNOWN" {
+                    return Ok(Outcome { doomed: Some("OBJECT_UNKNOWN"), ..adopted });
                 }
             }
             Dropped::Clean => {}
@@ -86,13 +89,13 @@ impl Worker {
         Ok(if object.is_some() { Dropped::Object } else { Dropped::Clean })
     }
 
-    /// Records the completion of the object that is there, if the facts are enough to recognise it by: the seal, and every
-    /// part or a size of one segment.
+    /// Records the completion of the object that is there, if the facts are enough to recognise it by: the seal, and a
+    /// size of one segment or every part.
     async fn adopt(&self, job: &Job) -> Result<Outcome, WorkError> {
         let (opened, now) = (job.opened()?, job.now()?);
         match now.seal() {
-            Some((_, size)) if now.is_stored_up_to(opened.shape.segments_of(size)) => self.complete(job).await,
             Some((sealed, size)) if opened.shape.is_one_segment(size) => self.recognise(job, sealed, size).await,
+            Some((_, size)) if now.is_stored_up_to(opened.shape.segments_of(size)) => self.complete(job).await,
             _ => self.doomed(job, "OBJECT_UNKNOWN").await,
         }
     }

@@ -1,11 +1,11 @@
-//! A recording of one segment: one call that never overwrites, locked from its first moment on, and after any doubt a look.
+//! A recording of one segment: one call that never overwrites, with the lock's date in it, and after any doubt a look.
 
 use caselock_domain::{
     digest::{Blake3, SegmentHasher, segment_digest},
     object_key, retention,
     shape::LARGE_SEGMENT,
 };
-use caselock_store::{Crc64Nvme, NewObject, StoreError, oldest_version};
+use caselock_store::{Crc64Nvme, ErrorKind, NewObject, StoreError, oldest_version};
 use futures::TryStreamExt;
 
 use super::{Job, Outcome, Worker, claim::Found, part::again_if_damaged};
@@ -13,7 +13,7 @@ use crate::retry::WorkError;
 
 impl Worker {
     /// Looks whether the recording is there already; if not, stores its only segment, and records that it is complete. Only
-    /// what is sealed goes this way: it is never given up, so no object is left that nobody asks for.
+    /// what is sealed goes this way: that is never given up.
     pub(super) async fn put(&self, job: &Job) -> Result<Outcome, WorkError> {
         let (opened, now) = (job.opened()?, job.now()?);
         let (Some(segment), Some((sealed, size))) = (&job.segment, now.seal()) else {
@@ -51,6 +51,10 @@ impl Worker {
         };
         if oldest_version(&*self.store, &key).await?.is_some() {
             return self.recognise(job, sealed, size).await;
+        }
+        // One that exists and is not listed yet will be.
+        if error.kind == ErrorKind::AlreadyExists {
+            return Err(WorkError::NotYet(error.to_string()));
         }
         if error.is_retryable() {
             return Err(error.into());

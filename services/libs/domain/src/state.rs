@@ -323,14 +323,16 @@ impl GenerationFacts {
     }
 
     /// The values of the segments that the object was made of, in order: its parts, or the one segment that was stored by a
-    /// single call. Empty where the facts do not say.
+    /// single call, whatever else was sent. Empty where the facts do not say.
     pub fn stored_values(&self) -> Vec<SegmentValue> {
-        if !self.parts.is_empty() {
-            return self.parts().map(|(_, value, _)| *value).collect();
+        let Some((sealed, _)) = self.seal() else { return Vec::new() };
+        let acknowledged = of_index(&self.acknowledged, 0).map(|(value, a)| (value, a.root));
+        let mut first = acknowledged.chain(of_index(&self.parts, 0).map(|(value, part)| (value, part.root)));
+        // Only of one segment is that the whole.
+        match first.find(|(_, root)| *root == Some(sealed)) {
+            Some((whole, _)) => vec![whole],
+            None => self.parts().map(|(_, value, _)| *value).collect(),
         }
-        let sealed = self.seal().map(|(digest, _)| digest);
-        let whole = of_index(&self.acknowledged, 0).find(|(_, a)| a.root.is_some() && a.root == sealed);
-        whole.map(|(value, _)| value).into_iter().collect()
     }
 
     /// Whether every one of `count` segments is a part.
@@ -348,6 +350,11 @@ impl GenerationFacts {
     pub fn claim(&self) -> Option<(&str, Timestamp)> {
         let (id, (_, at)) = self.claims.iter().min_by_key(|(_, (offset, _))| *offset)?;
         Some((id, *at))
+    }
+
+    /// Every multipart upload that was begun.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.claims.keys().map(String::as_str)
     }
 
     /// The multipart uploads that do not count.

@@ -203,6 +203,21 @@ fn the_first_in_the_log_counts() {
 }
 
 #[test]
+fn what_the_object_was_made_of_is_what_was_sealed() {
+    let with_root = |v: u8| {
+        let fact = Acknowledged { length: LENGTH, footage_offset: 0, root: Some(Blake3([v; 32])) };
+        (key(0, Subject::Acknowledged(0, value(v))), Some(Fact::Acknowledged(fact)))
+    };
+    let values = |log: &[_]| state(log).now().unwrap().stored_values();
+    // Of one segment, whatever else was sent or stored under its index.
+    let log = [opened(0, 1), with_root(1), with_root(2), part(0, 0, 1), sealed(0, 2, 9)];
+    assert_eq!(values(&log), [value(2)]);
+    assert_eq!(values(&[opened(0, 1), part(0, 0, 1), part(0, 1, 2), sealed(0, 7, 9)]), [value(1), value(2)]);
+    assert!(values(&[opened(0, 1), with_root(1), sealed(0, 2, 9)]).is_empty());
+    assert!(values(&[opened(0, 1), with_root(1)]).is_empty());
+}
+
+#[test]
 fn phases_follow_the_facts() {
     let mut log = vec![opened(0, 1)];
     let mut phase = |record| {

@@ -170,7 +170,8 @@ impl Store for S3Store {
             .body(ByteStream::from(bytes))
             .send()
             .await
-            .map_err(|e| convert(key, Call::Plain, e))?;
+            // What it puts need not be there: a 404 without a code of S3's own is a proxy's.
+            .map_err(|e| convert(key, Call::Multipart, e))?;
         put.version_id.ok_or_else(|| Self::no_version(key))
     }
 
