@@ -129,10 +129,10 @@ footage() {
   printf '%s\n' "$folder"
 }
 
-# level: 8 GB of free memory are touched, so that every round begins alike. On virtual machines memory that was long free is taken back, and
+# level: 4 GB of free memory are touched, so that every round begins alike. On virtual machines memory that was long free is taken back, and
 # the first to write to it waits for the host: ten times as long as for the write.
 level() {
-  dd if=/dev/zero of="$scratch/level" bs=8M count=1024 status=none
+  dd if=/dev/zero of="$scratch/level" bs=8M count=512 status=none
   rm -f -- "$scratch/level"
 }
 

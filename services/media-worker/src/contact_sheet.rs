@@ -25,6 +25,7 @@ pub fn make(
     warnings: &mut Vec<String>,
 ) -> Result<Derivative> {
     let mut keyframes = Keyframes::open(source)?;
+    let mut walk = Walk { pictures: Keyframes::open(source)?, from: None };
     let tile = keyframes.displayed().fit(LARGEST_TILE).even();
     let mut filter = PictureFilter::new(keyframes.orientation(), tile, Use::Still);
     let mut sheet = blank(Size { width: tile.width * COLUMNS, height: tile.height * ROWS });
@@ -33,7 +34,7 @@ pub fn make(
     let mut last_keyframe = None;
     for index in 0..count {
         let moment = duration_seconds * (f64::from(index) + 0.5) / f64::from(count);
-        let Some(picture) = picture_at(&mut keyframes, moment, &mut last_keyframe)? else {
+        let Some(picture) = picture_at(&mut keyframes, &mut walk, moment, &mut last_keyframe)? else {
             continue;
         };
         paste(&filter.apply(picture)?, &mut sheet, index % COLUMNS, index / COLUMNS);
@@ -48,23 +49,48 @@ pub fn make(
     jpeg::write(&mut sheet, output)
 }
 
+/// Which keyframe a packet is.
+type Identity = (Option<i64>, isize);
+
+/// Pictures between keyframes that are far apart, each decoded once: a demuxer and a decoder that stay where they are while
+/// others seek.
+struct Walk {
+    pictures: Keyframes,
+    /// The keyframe it came from.
+    from: Option<Identity>,
+}
+
+impl Walk {
+    fn to(&mut self, keyframe: Identity, moment: f64) -> Result<Option<frame::Video>> {
+        if self.from == Some(keyframe) && self.pictures.is_ahead(moment) {
+            return self.pictures.decode_on(moment);
+        }
+        self.from = Some(keyframe);
+        match self.pictures.keyframe_at(moment)? {
+            Some(packet) => self.pictures.decode_until(packet, moment),
+            None => Ok(None),
+        }
+    }
+}
+
 /// The keyframe before a moment; or, where keyframes are so far apart that this is the one seen
 /// last, the picture at the moment itself.
 fn picture_at(
     keyframes: &mut Keyframes,
+    walk: &mut Walk,
     moment: f64,
-    last_keyframe: &mut Option<(Option<i64>, isize)>,
+    last_keyframe: &mut Option<Identity>,
 ) -> Result<Option<frame::Video>> {
     let Some(packet) = keyframes.keyframe_at(moment)? else {
         return Ok(None);
     };
-    let identity = Some((packet.pts(), packet.position()));
-    let repeated = *last_keyframe == identity;
-    *last_keyframe = identity;
+    let identity = (packet.pts(), packet.position());
+    let repeated = *last_keyframe == Some(identity);
+    *last_keyframe = Some(identity);
     if !repeated && let Some(picture) = keyframes.decode_alone(&packet)? {
         return Ok(Some(picture));
     }
-    keyframes.decode_until(packet, moment)
+    walk.to(identity, moment)
 }
 
 fn blank(size: Size) -> frame::Video {

@@ -28,6 +28,8 @@ pub struct Keyframes {
     time_base: Rational,
     start: i64,
     decoding: Decoding,
+    /// The moment of the last picture, while there are more after it.
+    reached: Option<f64>,
     budget: usize,
     /// Packets that were read to find the keyframe before them.
     ahead: VecDeque<Packet>,
@@ -48,6 +50,7 @@ impl Keyframes {
             time_base: stream.time_base(),
             start: ffi::start_time(&input).unwrap_or(0),
             decoding: Decoding::open(&stream, 1)?,
+            reached: None,
             budget: MAX_DECODED,
             ahead: VecDeque::new(),
             orientation,
@@ -129,6 +132,7 @@ impl Keyframes {
 
     /// The picture of one packet alone.
     pub fn decode_alone(&mut self, packet: &Packet) -> Result<Option<frame::Video>> {
+        self.reached = None;
         self.decoding.restart();
         let mut picture = frame::Video::empty();
         self.decoding.feed(Some(packet))?;
@@ -143,25 +147,40 @@ impl Keyframes {
     /// The picture at a moment, decoded on from `first`; the nearest before it if that takes too
     /// long, and the last there is if the recording ends before.
     pub fn decode_until(&mut self, first: Packet, seconds: f64) -> Result<Option<frame::Video>> {
-        let moment = self.start as f64 / MICROSECONDS + seconds;
         self.decoding.restart();
+        self.decoding.feed(Some(&first))?;
+        self.decode_on(seconds)
+    }
+
+    /// Whether a moment comes after the one that was last decoded to.
+    pub fn is_ahead(&self, seconds: f64) -> bool {
+        self.reached.is_some_and(|reached| reached < self.start as f64 / MICROSECONDS + seconds)
+    }
+
+    /// The picture at a moment that is ahead, decoded on from the last; the last there is if the recording ends before.
+    pub fn decode_on(&mut self, seconds: f64) -> Result<Option<frame::Video>> {
+        let moment = self.start as f64 / MICROSECONDS + seconds;
         let mut last = None;
-        let mut next = Some(first);
+        self.reached = None;
         loop {
-            self.decoding.feed(next.as_ref())?;
             let mut picture = frame::Video::empty();
             while self.decoding.take(&mut picture)? {
                 let at = picture.timestamp().map(|ticks| ticks as f64 * f64::from(self.time_base));
                 last = Some(std::mem::replace(&mut picture, frame::Video::empty()));
                 if at.is_some_and(|at| at >= moment) {
+                    self.reached = at;
                     return Ok(last);
                 }
             }
-            if next.is_none() {
-                return Ok(last);
-            }
             self.budget = self.budget.saturating_sub(1);
-            next = if self.budget > 0 { self.next_packet()? } else { None };
+            let Some(next) = (if self.budget > 0 { self.next_packet()? } else { None }) else {
+                self.decoding.feed(None)?;
+                while self.decoding.take(&mut picture)? {
+                    last = Some(std::mem::replace(&mut picture, frame::Video::empty()));
+                }
+                return Ok(last);
+            };
+            self.decoding.feed(Some(&next))?;
         }
     }
 
