@@ -134,6 +134,7 @@ footage() {
 level() {
   dd if=/dev/zero of="$scratch/level" bs=8M count=512 status=none
   rm -f -- "$scratch/level"
+  sync
 }
 
 # toxiproxy: a proxy that makes links bad, in the background.
@@ -167,7 +168,7 @@ toxic() {
 
 # link_bytes: what clients sent into the link so far.
 link_bytes() {
-  curl -sf "$toxiproxy/metrics" | awk '/^toxiproxy_proxy_received_bytes_total.*upstream/ { sum += $2 } END { printf "%.0f", sum }'
+  curl -sf "$toxiproxy/metrics" | awk '/^toxiproxy_proxy_received_bytes_total.*direction="upstream"/ { sum += $2 } END { printf "%.0f", sum }'
 }
 
 # cut_link: every connection ends, and new ones may be made.

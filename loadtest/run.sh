@@ -94,8 +94,8 @@ case $scenario in
     folder=$(footage many --count 800 --size 4M)
     load "$folder" many-8 --parallel 8
     load "$folder" many-800 --parallel 800
-    # The same from some hundred docking PCs.
-    load "$folder" many-links --rate 1000 --for 0.1 --files 8 --parallel 8 --connections 100
+    # The same from sixty docking PCs or so, as many as a bureau may have at a gateway.
+    load "$folder" many-links --rate 600 --for 0.1 --files 13 --parallel 13 --connections 60
     ;;
   half)
     gateway gateway
@@ -112,6 +112,7 @@ print(json.load(open(report))["report"]["receipted_rate"] * 1e6 / size / 2)' "$f
     gateway gateway
     "$programs/caselock-loadtest" held --server "${url[gateway]}"
     archiver archiver ''
+    # Until the archiver has given the held one up, it counts as 64 GiB of backlog: what is refused comes again.
     load "$(footage gib --count 4 --size 1G)" large-1 --parallel 1
     load "$(footage large --count 1 --size 16G)" large-16 --parallel 1
     ;;

@@ -65,7 +65,7 @@ ours() {
   standalone=
   local stored
   stored=$(find "$scratch/data/store" -type f -size +200M -print0 | xargs -0 "$b3sum" | digests)
-  [[ $stored == "$sent" ]] || die "what is stored is not what was sent: see $scratch"
+  [[ $stored == "$sent" ]] || die "what is stored is not what was sent"
   rm -rf -- "$scratch/data"
 }
 

@@ -11,7 +11,7 @@ build
 scratch=$(mktemp -d -- "${TMPDIR:-/tmp}/caselock-load.XXXXXX")
 trap 'rm -rf -- "$scratch"' EXIT
 clips=$(footage media --count 1 --codec h264 --seconds 30)
-# An hour as a camera makes it, 4 Mb/s: one minute, again and again.
+# An hour as a camera makes it, 4 Mb/s: half a minute, again and again.
 hour=$(cache_dir)/loadtest/hour.mp4
 if [[ ! -f $hour ]]; then
   say "going to make an hour of video"

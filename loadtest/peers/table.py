@@ -22,7 +22,7 @@ def add(name, rate, *cost):
     rows.setdefault(name, []).append((rate, *cost))
 
 
-for path in reports:
+for path in sorted(reports, key=lambda path: int(path.split("-")[-1].split("/")[0])):
     report = json.loads(pathlib.Path(path).read_text())["report"]
     assert report["stored"] == report["recordings"] and not report["problems"], path
     used = {process["name"]: process["processor_seconds_per_gb"] for process in report["processes"]}

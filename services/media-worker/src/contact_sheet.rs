@@ -62,8 +62,11 @@ struct Walk {
 
 impl Walk {
     fn to(&mut self, keyframe: Identity, moment: f64) -> Result<Option<frame::Video>> {
-        if self.from == Some(keyframe) && self.pictures.is_ahead(moment) {
-            return self.pictures.decode_on(moment);
+        if self.from == Some(keyframe)
+            && self.pictures.is_ahead(moment)
+            && let Some(picture) = self.pictures.decode_on(moment)?
+        {
+            return Ok(Some(picture));
         }
         self.from = Some(keyframe);
         match self.pictures.keyframe_at(moment)? {

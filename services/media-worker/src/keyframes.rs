@@ -160,7 +160,7 @@ impl Keyframes {
     /// The picture at a moment that is ahead, decoded on from the last; the last there is if the recording ends before.
     pub fn decode_on(&mut self, seconds: f64) -> Result<Option<frame::Video>> {
         let moment = self.start as f64 / MICROSECONDS + seconds;
-        let mut last = None;
+        let (mut last, mut is_over) = (None, false);
         self.reached = None;
         loop {
             let mut picture = frame::Video::empty();
@@ -168,19 +168,17 @@ impl Keyframes {
                 let at = picture.timestamp().map(|ticks| ticks as f64 * f64::from(self.time_base));
                 last = Some(std::mem::replace(&mut picture, frame::Video::empty()));
                 if at.is_some_and(|at| at >= moment) {
-                    self.reached = at;
+                    self.reached = at.filter(|_| !is_over);
                     return Ok(last);
                 }
             }
-            self.budget = self.budget.saturating_sub(1);
-            let Some(next) = (if self.budget > 0 { self.next_packet()? } else { None }) else {
-                self.decoding.feed(None)?;
-                while self.decoding.take(&mut picture)? {
-                    last = Some(std::mem::replace(&mut picture, frame::Video::empty()));
-                }
+            if is_over {
                 return Ok(last);
-            };
-            self.decoding.feed(Some(&next))?;
+            }
+            self.budget = self.budget.saturating_sub(1);
+            let next = if self.budget > 0 { self.next_packet()? } else { None };
+            is_over = next.is_none();
+            self.decoding.feed(next.as_ref())?;
         }
     }
 

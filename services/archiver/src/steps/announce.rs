@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use caselock_domain::{
     event::{self, RecordingEvent},
-    object_key, partition,
+    partition,
     time::to_proto,
 };
 use caselock_log::{Record, Topic};
@@ -49,12 +49,9 @@ impl Worker {
             record = record.header(TRACEPARENT, traceparent);
         }
         self.log.append(Topic::MediaJobs, partition, record).await?;
-        if !now.is_stored_up_to(opened.shape.segments_of(receipt.size)) {
-            // Stored by a single call, and claimed as well by another archiver.
-            let key = object_key::original(&opened.bureau, job.id, job.generation());
-            for claim in now.claims() {
-                self.store.abort(&key, claim).await?;
-            }
+        if opened.shape.is_one_segment(receipt.size) {
+            // It may be stored by a single call, and claimed as well by another archiver.
+            self.abort_claims(job).await?;
         }
         let outcome = self.tidy(job, job.generation(), now.finished_work()).await?;
         self.metrics.stored.add(1, &[]);

@@ -141,9 +141,19 @@ impl Worker {
         Ok(self.log.bounds(Topic::Uploads, partition).await?.end)
     }
 
-    /// Removes facts that came after the recording was stored.
+    /// Removes facts that came after the recording was stored, and what they claim.
     async fn tidy_late(&self, job: &Job) -> Result<Outcome, WorkError> {
+        self.abort_claims(job).await?;
         self.tidy(job, job.generation(), job.now()?.finished_work()).await
+    }
+
+    /// Drops every multipart upload of the generation that is still there.
+    async fn abort_claims(&self, job: &Job) -> Result<(), WorkError> {
+        let key = object_key::original(&job.opened()?.bureau, job.id, job.generation());
+        for claim in job.now()?.claims() {
+            self.store.abort(&key, claim).await?;
+        }
+        Ok(())
     }
 
     /// Removes facts of a generation, in whatever order: while one is there, all of this is repeated.

@@ -53,10 +53,7 @@ impl Worker {
             return self.recognise(job, sealed, size).await;
         }
         // One that exists and is not listed yet will be.
-        if error.kind == ErrorKind::AlreadyExists {
-            return Err(WorkError::NotYet(error.to_string()));
-        }
-        if error.is_retryable() {
+        if error.is_retryable() || error.kind == ErrorKind::AlreadyExists {
             return Err(error.into());
         }
         tracing::error!(%error, recording = %job.id, "a segment can't be stored");
