@@ -129,6 +129,14 @@ footage() {
   printf '%s\n' "$folder"
 }
 
+# cpu PID: its processor seconds so far, in hundredths.
+cpu() {
+  local stat
+  stat=$(<"/proc/$1/stat")
+  read -r -a stat <<<"${stat##*) }"
+  echo $((stat[11] + stat[12]))
+}
+
 # level: 4 GB of free memory are touched, so that every round begins alike. On virtual machines memory that was long free is taken back, and
 # the first to write to it waits for the host: ten times as long as for the write.
 level() {

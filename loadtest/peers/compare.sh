@@ -31,14 +31,6 @@ install() {
   }
 }
 
-# cpu PID: its processor seconds so far, in hundredths.
-cpu() {
-  local stat
-  stat=$(<"/proc/$1/stat")
-  read -r -a stat <<<"${stat##*) }"
-  echo $((stat[11] + stat[12]))
-}
-
 # round PEER COMMAND…: runs it, and adds a line to $lines: seconds, and hundredths of processor seconds of itself, of the
 # servers, and of tusd.
 round() {

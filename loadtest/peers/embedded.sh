@@ -38,13 +38,6 @@ timed() {
     'BEGIN { split(o, t, " "); printf "%s %.3f %.2f\n", n, e - b, t[1] + t[2] + u / 100 }' | tee -a "$scratch/lines" >&2
 }
 
-cpu() {
-  local stat
-  stat=$(<"/proc/$1/stat")
-  read -r -a stat <<<"${stat##*) }"
-  echo $((stat[11] + stat[12]))
-}
-
 ours() {
   local port admin registry
   while port=$((12000 + RANDOM % 7000)) admin=$((port + 1)) registry=$((port + 2)); answers "$port" || answers "$admin" || answers "$registry"; do :; done

@@ -335,10 +335,11 @@ impl Partition {
             return;
         }
         driven.rests_until = None;
+        let first = driven.first();
         let circumstances = Circumstances {
             now: (self.setup.worker.clock)(),
             segments_wait: !driven.waiting.is_empty(),
-            first_waits: driven.first().is_some(),
+            first_waits: first.is_some(),
             seal_is_late: driven.seal_is_late(),
             doomed: driven.doomed.map(|(_, reason)| reason),
             abandon_after: self.setup.abandon_after,
@@ -350,8 +351,7 @@ impl Partition {
             return;
         }
         driven.busy = true;
-        let first = driven.first().filter(|_| step == Step::Put);
-        let segment = first.map(|at| driven.waiting.swap_remove(at));
+        let segment = first.filter(|_| step == Step::Put).map(|at| driven.waiting.swap_remove(at));
         let span = info_span!("step", recording = %id, generation, step = ?step);
         if let Some(segment) = &segment {
             trace::continue_from(&span, segment.traceparent());

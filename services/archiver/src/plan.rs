@@ -28,7 +28,7 @@ pub enum Step {
     AnnounceAbandoned,
     /// Drop multipart uploads that do not count.
     DropLosers,
-    /// Remove facts that came late, after the recording was stored.
+    /// Remove facts that came late, after the recording was stored or sent again.
     Tidy,
     /// Remove what is left: it was stored, or given up, long ago.
     Forget,

@@ -43,12 +43,17 @@ async fn survives_death_at(bench: &Bench, size: u64, change: i64, death: Death) 
     died
 }
 
+/// Dies at every change from this one on; the one that never came.
+async fn survives_death_from(bench: &Bench, size: u64, mut change: i64, death: Death) -> i64 {
+    while survives_death_at(bench, size, change, death).await {
+        change += 1;
+    }
+    change
+}
+
 async fn survives_death_at_every_change(bench: &Bench, death: Death) {
     for (size, expected) in [(SEGMENT + 17, 15), (17, 9)] {
-        let mut change = 0;
-        while survives_death_at(bench, size, change, death).await {
-            change += 1;
-        }
+        let change = survives_death_from(bench, size, 0, death).await;
         assert!(change > expected, "only {change} changes were seen with {size} bytes");
     }
 }
@@ -71,11 +76,7 @@ async fn death_after_every_change_where_dates_are_set_afterwards() {
 
 /// A recording of one segment is stored by a single call: every change, on the real Kafka and a real S3 server.
 async fn a_single_call_survives_death_at_every_change(death: Death) {
-    let bench = Bench::distributed().await;
-    let mut change = 0;
-    while survives_death_at(&bench, 17, change, death).await {
-        change += 1;
-    }
+    let change = survives_death_from(&Bench::distributed().await, 17, 0, death).await;
     assert!(change > 9, "only {change} changes were seen");
 }
 
@@ -91,11 +92,7 @@ async fn death_after_every_change_about_a_single_call_on_kafka_and_s3() {
 
 /// The end order on the real Kafka and a real S3 server: every change from the last part's fact on.
 async fn survives_death_at_every_change_of_the_end(death: Death) {
-    let bench = Bench::distributed().await;
-    let mut change = 5;
-    while survives_death_at(&bench, SEGMENT + 17, change, death).await {
-        change += 1;
-    }
+    let change = survives_death_from(&Bench::distributed().await, SEGMENT + 17, 5, death).await;
     assert!(change > 12, "only {change} changes were seen");
 }
 

@@ -72,7 +72,7 @@ impl Worker {
     async fn drop_uploads(&self, job: &Job) -> Result<Dropped, WorkError> {
         let (opened, now) = (job.opened()?, job.now()?);
         let key = object_key::original(&opened.bureau, job.id, job.generation());
-        let Some((claim, _)) = now.claim() else {
+        if now.claim().is_none() {
             // It may be stored since long ago, and its facts forgotten.
             match self.find_stored(job).await? {
                 Found::Settled(found) if found.doomed.is_none() => return Ok(Dropped::Claimed(found)),
@@ -80,11 +80,8 @@ impl Worker {
             }
             // Another archiver may be about to claim: ours, once it is in the log before theirs, settles that.
             return Ok(Dropped::Claimed(self.begin(job, &key).await?));
-        };
-        self.store.abort(&key, claim).await?;
-        for loser in now.losing_claims() {
-            self.store.abort(&key, loser).await?;
         }
+        self.abort_claims(job).await?;
         let object = oldest_version(&*self.store, &key).await?;
         Ok(if object.is_some() { Dropped::Object } else { Dropped::Clean })
     }
