@@ -115,6 +115,10 @@ impl Log for FaultyLog {
         self.faults.look(self.inner.bounds(topic, partition)).await
     }
 
+    async fn end(&self, topic: Topic, partition: u32) -> std::result::Result<Offset, LogError> {
+        self.faults.look(self.inner.end(topic, partition)).await
+    }
+
     async fn follow(&self, topic: Topic, from: Vec<(u32, Offset)>) -> std::result::Result<Follower, LogError> {
         self.inner.follow(topic, from).await
     }

@@ -178,6 +178,11 @@ impl View {
         append_fact(&*self.log, key, Some(fact)).await
     }
 
+    /// Waits until the fact of the recording at this offset is in the view, and all before it.
+    pub async fn reach(&self, id: RecordingId, offset: Offset) -> Result<(), Refusal> {
+        self.read_to(self.partition(id), offset + 1).await
+    }
+
     /// Waits until everything that any process has appended about the recording before this call is in the view.
     pub async fn catch_up(&self, id: RecordingId) -> Result<(), Refusal> {
         self.catch_up_partition(self.partition(id)).await
@@ -185,7 +190,11 @@ impl View {
 
     /// As [`View::catch_up`], for a whole partition.
     pub async fn catch_up_partition(&self, partition: u32) -> Result<(), Refusal> {
-        let end = self.log.bounds(Topic::Uploads, partition).await?.end;
+        let end = self.log.end(Topic::Uploads, partition).await?;
+        self.read_to(partition, end).await
+    }
+
+    async fn read_to(&self, partition: u32, end: Offset) -> Result<(), Refusal> {
         let mut positions = self.positions.subscribe();
         let reached = positions.wait_for(|p| p.get(partition as usize).is_some_and(|at| *at >= end));
         match tokio::time::timeout(PATIENCE, reached).await {

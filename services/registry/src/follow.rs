@@ -112,7 +112,7 @@ impl Following {
             let known = self.cases.db.positions(topic).await?;
             let mut behind = BTreeMap::new();
             for partition in 0..self.log.partitions(topic) {
-                let end = self.log.bounds(topic, partition).await?.end;
+                let end = self.log.end(topic, partition).await?;
                 if known.get(&partition).copied().unwrap_or_default() < end {
                     behind.insert(partition, end);
                 }

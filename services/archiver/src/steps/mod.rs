@@ -138,7 +138,7 @@ impl Worker {
     /// The present end of the recording's partition of `uploads`.
     async fn end_of_facts(&self, id: RecordingId) -> Result<Offset, WorkError> {
         let partition = partition::of(id, self.log.partitions(Topic::Uploads));
-        Ok(self.log.bounds(Topic::Uploads, partition).await?.end)
+        Ok(self.log.end(Topic::Uploads, partition).await?)
     }
 
     /// Removes facts that came after the recording was stored, and what they claim.

@@ -178,8 +178,8 @@ impl Ingest {
         match phase {
             Some(Phase::Open) => {
                 let key = FactKey { recording: id, generation, subject: Subject::AbandonRequested };
-                self.view.record(&key, &Fact::AbandonRequested((self.clock)())).await?;
-                self.view.catch_up(id).await?;
+                let offset = self.view.record(&key, &Fact::AbandonRequested((self.clock)())).await?;
+                self.view.reach(id, offset).await?;
             }
             Some(Phase::Abandoned) => {}
             Some(Phase::Disposed) => return Err(answer::closed("it was disposed of")),

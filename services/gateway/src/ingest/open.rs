@@ -34,9 +34,9 @@ impl Ingest {
         let next = |facts: &RecordingFacts| facts.current() + 1;
         let generation = self.view.look(&opened.bureau, id, next).unwrap_or(0);
         let key = FactKey { recording: id, generation, subject: Subject::Opened((self.nonce)()) };
-        self.view.record(&key, &Fact::Opened(Box::new(opened.clone()))).await?;
+        let offset = self.view.record(&key, &Fact::Opened(Box::new(opened.clone()))).await?;
         // Two gateways may have opened at once: the first in the log is the one.
-        self.view.catch_up(id).await?;
+        self.view.reach(id, offset).await?;
         self.known(id, &opened)
             .unwrap_or_else(|| Err(Refusal::new(Reason::LogUnavailable, "the opening is not visible yet: try again")))
     }

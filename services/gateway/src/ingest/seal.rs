@@ -31,8 +31,8 @@ impl Ingest {
         if checked.ok_or_else(Refusal::not_found)?? == Next::Seal {
             let (blake3, size) = wanted;
             let key = FactKey { recording: id, generation: request.generation, subject: Subject::Sealed(blake3) };
-            self.view.record(&key, &Fact::Sealed(size)).await?;
-            self.view.catch_up(id).await?;
+            let offset = self.view.record(&key, &Fact::Sealed(size)).await?;
+            self.view.reach(id, offset).await?;
         }
         self.view.look(&bureau, id, |facts| answer::recording(id, facts)).ok_or_else(Refusal::not_found)
     }

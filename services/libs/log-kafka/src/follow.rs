@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::{
     KafkaConfig,
     error::{convert, is_passing},
+    log,
     message::entry,
 };
 
@@ -126,11 +127,11 @@ impl Follow {
         let is_quiet = |place: &Place| place.quiet_since.is_some_and(|since| since.elapsed() > QUIET);
         let quiet: Vec<u32> = self.places.iter().filter(|(_, place)| is_quiet(place)).map(|(p, _)| *p).collect();
         for partition in quiet {
-            let Ok((_, end)) = self.consumer.fetch_watermarks(&self.name, partition as i32, ASK) else { continue };
+            let Ok(end) = log::end(&self.consumer, &self.name, partition, ASK) else { continue };
             let Some(place) = self.places.get_mut(&partition) else { continue };
             place.quiet_since = None;
             let position = place.position;
-            if position >= end as u64 {
+            if position >= end {
                 continue;
             }
             let from = topic_partition_list::Offset::Offset(position as i64);
@@ -138,7 +139,7 @@ impl Follow {
                 tracing::warn!(%error, topic = %self.topic, partition, "can't look past a hole");
                 continue;
             }
-            self.until_first(partition, end as u64)?;
+            self.until_first(partition, end)?;
         }
         Ok(())
     }

@@ -10,9 +10,10 @@ use caselock_log::{Follower, Log, LogError, Member, Offset, Record, Topic};
 use rdkafka::{
     TopicPartitionList,
     admin::AdminOptions,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaResult,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, KafkaResult},
     topic_partition_list,
+    types::RDKafkaErrorCode,
 };
 use tokio::sync::mpsc;
 
@@ -89,6 +90,26 @@ fn asker(config: &KafkaConfig, group: &str) -> KafkaResult<BaseConsumer> {
     config.consumer().set("group.id", config.group(group)).create()
 }
 
+/// Where a partition ends now, in one request: "the offset of the time -1" is the end ([ListOffsets]).
+///
+/// [ListOffsets]: https://kafka.apache.org/protocol#The_Messages_ListOffsets
+pub fn end<X: ConsumerContext>(
+    asker: &BaseConsumer<X>,
+    name: &str,
+    partition: u32,
+    patience: Duration,
+) -> KafkaResult<Offset> {
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_offset(name, partition as i32, topic_partition_list::Offset::End)?;
+    let found = asker.offsets_for_times(wanted, patience)?;
+    // An attempt that failed may stand before the one that was answered.
+    let ends = found.elements().into_iter().filter_map(|element| match (element.error(), element.offset()) {
+        (Ok(()), topic_partition_list::Offset::Offset(end)) => Some(end as u64),
+        _ => None,
+    });
+    ends.last().ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::RequestTimedOut))
+}
+
 /// Runs a blocking call of librdkafka off the async threads.
 async fn blocking<T: Send + 'static>(
     topic: Topic,
@@ -115,6 +136,11 @@ impl Log for KafkaLog {
         let ask = move || asker.fetch_watermarks(&name, partition as i32, ASK);
         let (start, end) = blocking(topic, partition, ask).await?;
         Ok(start as u64..end as u64)
+    }
+
+    async fn end(&self, topic: Topic, partition: u32) -> Result<Offset, LogError> {
+        let (asker, name) = (self.asker.clone(), self.config.topic(topic));
+        blocking(topic, partition, move || end(&asker, &name, partition, ASK)).await
     }
 
     async fn follow(&self, topic: Topic, from: Vec<(u32, Offset)>) -> Result<Follower, LogError> {

@@ -72,6 +72,10 @@ impl Log for EmbeddedLog {
         Ok(self.file.bounds(topic, partition))
     }
 
+    async fn end(&self, topic: Topic, partition: u32) -> Result<Offset, LogError> {
+        Ok(self.file.bounds(topic, partition).end)
+    }
+
     async fn follow(&self, topic: Topic, from: Vec<(u32, Offset)>) -> Result<Follower, LogError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(follow(self.file.clone(), topic, from, sender));
