@@ -29,6 +29,8 @@ use crate::{
 
 /// How often the head is committed, and lost segments are looked for.
 const TICK: Duration = Duration::from_millis(500);
+/// How often footage that is done with is deleted: that is several requests to the broker, which has room for so long.
+const DELETE: Duration = Duration::from_secs(5);
 /// How often every recording is looked at for what time alone brings.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a step that failed for good rests before it is tried again.
@@ -73,6 +75,9 @@ struct Partition {
     head: Head,
     committed: Offset,
     committing: bool,
+    /// Up to where footage was deleted, and when it is next.
+    deleted: Offset,
+    delete_at: Instant,
     /// Segments of recordings or generations the view does not know yet.
     undecided: Vec<Segment>,
     round: Option<Round>,
@@ -110,7 +115,8 @@ enum Done {
     },
     DeadLetter(Offset),
     End(Offset),
-    Committed(Result<Offset, LogError>),
+    /// Up to where, and whether it was deleted as well.
+    Committed(Result<(Offset, bool), LogError>),
 }
 
 /// Drives a partition until `stop`, then drains, commits, and returns.
@@ -124,6 +130,8 @@ pub async fn drive(setup: Setup, mut inputs: mpsc::Receiver<Input>, stop: Cancel
         head: Head::new(position),
         committed: position,
         committing: false,
+        deleted: 0,
+        delete_at: Instant::now() + DELETE,
         undecided: Vec::new(),
         round: None,
         driving: false,
@@ -213,7 +221,7 @@ impl Partition {
         let (worker, number) = (self.setup.worker.clone(), self.setup.number);
         self.tasks.spawn(async move {
             loop {
-                let ask = || async { Ok(worker.log.bounds(Topic::Uploads, number).await?.end) };
+                let ask = || async { Ok(worker.log.end(Topic::Uploads, number).await?) };
                 match until_done("end-of-uploads", ask).await {
                     Ok(end) => return Done::End(end),
                     Err(error) => tracing::error!(%error, number, "can't ask the end of uploads; asking again"),
@@ -390,9 +398,9 @@ impl Partition {
                 }
                 self.read_to(self.read);
             }
-            Done::Committed(Ok(offset)) => {
+            Done::Committed(Ok((offset, is_deleted))) => {
                 self.committing = false;
-                self.committed = offset;
+                self.commits(offset, is_deleted);
             }
             Done::Committed(Err(error)) => {
                 self.committing = false;
@@ -484,26 +492,37 @@ impl Partition {
         }
     }
 
-    /// Commits the head, reads back what the coordinator has, and only then deletes from the log, up to that.
+    /// Commits the head. From time to time reads back what the coordinator has, and only then deletes from the log, up to that.
     fn commit(&mut self) {
         let position = self.head.position();
-        if self.committing || position <= self.committed {
+        let deletes = position > self.deleted && Instant::now() >= self.delete_at;
+        if self.committing || (position <= self.committed && !deletes) {
             return;
         }
         self.committing = true;
-        let commit = self.commit_to(position);
-        self.tasks.spawn(async move { Done::Committed(commit.await) });
+        if deletes {
+            self.delete_at = Instant::now() + DELETE;
+        }
+        let commit = self.commit_to(position, deletes);
+        self.tasks.spawn(async move { Done::Committed(commit.await.map(|()| (position, deletes))) });
     }
 
-    fn commit_to(&self, position: Offset) -> impl Future<Output = Result<Offset, LogError>> + Send + use<> {
+    fn commits(&mut self, offset: Offset, is_deleted: bool) {
+        self.committed = offset;
+        if is_deleted {
+            self.deleted = offset;
+        }
+    }
+
+    fn commit_to(&self, position: Offset, deletes: bool) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
         let Setup { number, epoch, group, .. } = self.setup;
         let (log, commits) = (self.setup.worker.log.clone(), self.setup.commits.clone());
         async move {
             commits.commit(epoch, number, position).await?;
-            if let Some(committed) = log.committed(group, Topic::Footage, number).await? {
+            if deletes && let Some(committed) = log.committed(group, Topic::Footage, number).await? {
                 log.delete_before(Topic::Footage, number, committed).await?;
             }
-            Ok(position)
+            Ok(())
         }
     }
 
@@ -517,7 +536,7 @@ impl Partition {
                         self.head.finish(segment.entry.offset)
                     }
                     Ok(Done::DeadLetter(offset)) => self.head.finish(offset),
-                    Ok(Done::Committed(Ok(offset))) => self.committed = offset,
+                    Ok(Done::Committed(Ok((offset, is_deleted)))) => self.commits(offset, is_deleted),
                     _ => {}
                 }
             }
@@ -526,8 +545,8 @@ impl Partition {
         let _ = timeout(DRAIN, finish).await;
         self.tasks.abort_all();
         let position = self.head.position();
-        if position > self.committed
-            && let Err(error) = self.commit_to(position).await
+        if position > self.deleted
+            && let Err(error) = self.commit_to(position, true).await
         {
             tracing::info!(%error, partition = number, "the last commit did not go through; its work comes again");
         }
