@@ -292,13 +292,18 @@ impl Client {
                 (upload.report)(Progress::Sealed);
                 told = true;
             }
-            self.news(&recording).await;
+            if let Some(now) = self.news(&recording).await
+                && now.generation == segments.generation
+                && let Some(uploaded) = self.stored(&now, upload, file, known).await?
+            {
+                return Ok(Some(uploaded));
+            }
         }
     }
 
-    /// Waits until something about the recording changes, or for a while.
-    async fn news(&self, recording: &proto::Recording) {
-        let Some(mut ingest) = self.ingest() else { return };
+    /// Waits until something about the recording changes, or for a while. What it has become, if that was told.
+    async fn news(&self, recording: &proto::Recording) -> Option<proto::Recording> {
+        let mut ingest = self.ingest()?;
         let wait = async {
             let request = proto::WatchRecordingsRequest { recording_ids: vec![recording.recording_id.clone()] };
             let mut changes = ingest.watch_recordings(request).await?.into_inner();
@@ -306,14 +311,18 @@ impl Client {
                 if let Some(Content::Change(proto::RecordingChange { recording: Some(now), .. })) = change.content
                     && (now.receipt.is_some() || now.generation != recording.generation)
                 {
-                    return Ok(());
+                    return Ok(now);
                 }
             }
             Err(tonic::Status::unavailable("the watch ended"))
         };
-        // Whatever happens, the next seal tells; only not in a hot loop.
-        if !matches!(timeout(NEWS, wait).await, Ok(Ok(()))) {
-            sleep(AGAIN).await;
+        match timeout(NEWS, wait).await {
+            Ok(Ok(now)) => Some(now),
+            // Whatever happened, the next seal tells; only not in a hot loop.
+            _ => {
+                sleep(AGAIN).await;
+                None
+            }
         }
     }
 
