@@ -6,7 +6,7 @@ use caselock_front::{Door, TlsConfig};
 use serde::{Deserialize, Serialize};
 
 /// The HTTP/2 window of a stream.
-pub(crate) const STREAM_WINDOW: u32 = 512 << 10;
+pub(crate) const STREAM_WINDOW: u32 = 680 << 10;
 /// That of a connection: what its peer may send beyond what was read. So many streams that are not read, since their segments wait
 /// for memory, do not fill it: calls come through. A client that opens more on one connection may stop itself until they are refused.
 pub(crate) const CONNECTION_WINDOW: u32 = STREAMS_PER_CONNECTION * STREAM_WINDOW + (64 << 10);

@@ -526,10 +526,10 @@ async fn watches_beyond_the_budget_are_refused_with_a_time() {
 fn memory(bytes: u64) -> impl FnOnce(&mut GatewayConfig) {
     move |c| {
         (c.connections, c.streams) = (8, 8);
-        // 2 MiB and 64 KiB of window a connection; of each stream and of 64 calls a message of at most 1 MiB + 64 KiB, and a frame of
+        // Three windows of 680 KiB and 64 KiB a connection; of each stream and of 64 calls a message of at most 1 MiB + 64 KiB, and a frame of
         // 128 KiB behind it; 32 MiB for watches.
         let message = (1 << 20) + (64 << 10) + (128 << 10);
-        c.memory_budget = bytes + 8 * ((2 << 20) + (64 << 10)) + (8 + 64) * message + (32 << 20);
+        c.memory_budget = bytes + 8 * ((3 * 680 + 64) << 10) + (8 + 64) * message + (32 << 20);
     }
 }
 

@@ -10,7 +10,7 @@ pub const MAX_SEGMENTS: u32 = 10_000;
 pub const MAX_CHUNK: usize = 1 << 20;
 /// Streams of segments that a client opens on one connection: so many that are not read, since their segments wait for memory, do not
 /// fill the gateway's window of a connection.
-pub const STREAMS_PER_CONNECTION: u32 = 4;
+pub const STREAMS_PER_CONNECTION: u32 = 3;
 
 /// Why a size can't be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
