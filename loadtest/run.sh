@@ -91,8 +91,9 @@ case $scenario in
   many)
     gateway gateway
     archiver archiver ''
+    # As many bytes in 8 as in 800.
+    load "$(footage few --count 8 --size 400M)" many-8 --parallel 8
     folder=$(footage many --count 800 --size 4M)
-    load "$folder" many-8 --parallel 8
     load "$folder" many-800 --parallel 800
     # The same from sixty docking PCs or so, as many as a bureau may have at a gateway.
     load "$folder" many-links --rate 600 --for 0.1 --files 13 --parallel 13 --connections 60
