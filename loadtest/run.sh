@@ -65,13 +65,16 @@ case $scenario in
   store-slow)
     toxiproxy
     through "${CASELOCK_TEST_S3_ENDPOINT##*:}"
-    toxic up latency "{\"latency\": ${DELAY:-50}}"
     gateway gateway
     # Each has a window of its own for segments in hand, the least there is.
     archiver archiver-1 "http://127.0.0.1:$through" archiver.window=16777216
-    load "$(footage small --count 1000 --size 1M)" store-slow-1 --parallel 128
+    folder=$(footage small --count 1000 --size 1M)
+    # A broker that has just started is slower than any store.
+    load "$folder" warm --parallel 16
+    toxic up latency "{\"latency\": ${DELAY:-50}}"
+    load "$folder" store-slow-1 --parallel 1000
     for number in 2 3 4; do archiver "archiver-$number" "http://127.0.0.1:$through" archiver.window=16777216; done
-    load "$(footage small --count 1000 --size 1M)" store-slow-4 --parallel 128
+    load "$folder" store-slow-4 --parallel 1000
     ;;
   store-away)
     gateway gateway
