@@ -29,8 +29,10 @@ use crate::{
 
 /// How often the head is committed, and lost segments are looked for.
 const TICK: Duration = Duration::from_millis(500);
-/// How often footage that is done with is deleted: that is several requests to the broker, which has room for so long.
+/// How often footage that is done with is deleted, or after how many bytes: that is several requests to the broker, which has room for
+/// so much.
 const DELETE: Duration = Duration::from_secs(5);
+const DELETE_BYTES: u64 = 64 << 20;
 /// How often every recording is looked at for what time alone brings.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a step that failed for good rests before it is tried again.
@@ -75,9 +77,10 @@ struct Partition {
     head: Head,
     committed: Offset,
     committing: bool,
-    /// Up to where footage was deleted, and when it is next.
+    /// Up to where footage was deleted, when it is next, and how many bytes were done with since.
     deleted: Offset,
     delete_at: Instant,
+    done_with: u64,
     /// Segments of recordings or generations the view does not know yet.
     undecided: Vec<Segment>,
     round: Option<Round>,
@@ -132,6 +135,7 @@ pub async fn drive(setup: Setup, mut inputs: mpsc::Receiver<Input>, stop: Cancel
         committing: false,
         deleted: 0,
         delete_at: Instant::now() + DELETE,
+        done_with: 0,
         undecided: Vec::new(),
         round: None,
         driving: false,
@@ -308,7 +312,10 @@ impl Partition {
         let mut given_way = Vec::new();
         for segment in std::mem::take(&mut driven.waiting) {
             match driven.place(&segment) {
-                Place::Done => self.head.finish(segment.entry.offset),
+                Place::Done => {
+                    self.done_with += segment.bytes();
+                    self.head.finish(segment.entry.offset);
+                }
                 Place::GiveWay => given_way.push(segment),
                 Place::Wait => driven.waiting.push(segment),
                 Place::Store { key, segment_size, multipart_id } => {
@@ -427,6 +434,7 @@ impl Partition {
                 }
                 self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
                 driven.stored.insert((segment.segment.generation, segment.segment.index));
+                self.done_with += segment.bytes();
                 self.head.finish(segment.entry.offset);
             }
             Ok(PartOutcome::Impossible(reason, settled_at)) => {
@@ -495,13 +503,14 @@ impl Partition {
     /// Commits the head. From time to time reads back what the coordinator has, and only then deletes from the log, up to that.
     fn commit(&mut self) {
         let position = self.head.position();
-        let deletes = position > self.deleted && Instant::now() >= self.delete_at;
+        let is_due = self.done_with >= DELETE_BYTES || Instant::now() >= self.delete_at;
+        let deletes = position > self.deleted && is_due;
         if self.committing || (position <= self.committed && !deletes) {
             return;
         }
         self.committing = true;
         if deletes {
-            self.delete_at = Instant::now() + DELETE;
+            (self.delete_at, self.done_with) = (Instant::now() + DELETE, 0);
         }
         let commit = self.commit_to(position, deletes);
         self.tasks.spawn(async move { Done::Committed(commit.await.map(|()| (position, deletes))) });
