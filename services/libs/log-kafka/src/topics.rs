@@ -1,6 +1,9 @@
 //! The topics: how they are made, and whether they are as they must be.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use caselock_log::{Cleanup, LogError, Topic};
 use rdkafka::{
@@ -12,6 +15,8 @@ use rdkafka::{
 use crate::{KafkaConfig, error::convert};
 
 const ASK: Duration = Duration::from_secs(15);
+/// How often it is looked whether a topic that was made is there.
+const LOOK: Duration = Duration::from_millis(50);
 /// The largest record: a segment of 16 MiB and its headers.
 const RECORD: u64 = 17 << 20;
 
@@ -26,7 +31,8 @@ pub struct Provision {
     pub settings: Vec<(Topic, String, String)>,
 }
 
-/// Makes the topics that are not there. Those that are there stay as they are: `check` judges them.
+/// Makes the topics that are not there, and returns when the broker that answers knows them: one takes a moment to learn what the
+/// controller has made. Those that are there stay as they are: `check` judges them.
 pub async fn provision(config: &KafkaConfig, how: &Provision) -> Result<(), LogError> {
     let unavailable = |e: rdkafka::error::KafkaError| LogError::Unavailable(e.to_string());
     let admin: Admin = config.client().create().map_err(unavailable)?;
@@ -47,6 +53,25 @@ pub async fn provision(config: &KafkaConfig, how: &Provision) -> Result<(), LogE
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((_, code)) => return Err(LogError::Misconfigured { topic, problem: format!("not made: {code}") }),
             }
+        }
+    }
+    let names = Topic::ALL.map(|topic| config.topic(topic));
+    let waited = tokio::task::spawn_blocking(move || wait_for(&admin, &names)).await;
+    waited.map_err(|e| LogError::Unavailable(e.to_string()))?
+}
+
+fn wait_for(admin: &Admin, topics: &[String]) -> Result<(), LogError> {
+    let give_up = Instant::now() + ASK;
+    for topic in topics {
+        let is_there = || {
+            let metadata = admin.inner().fetch_metadata(Some(topic), ASK).ok()?;
+            metadata.topics().first().filter(|t| t.error().is_none() && !t.partitions().is_empty()).map(drop)
+        };
+        while is_there().is_none() {
+            if Instant::now() > give_up {
+                return Err(LogError::Unavailable(format!("{topic} was made, and is not there after {ASK:?}")));
+            }
+            std::thread::sleep(LOOK);
         }
     }
     Ok(())
