@@ -178,7 +178,6 @@ async fn send_over_one(
     let (orders, to_read) = mpsc::channel(IN_FLIGHT);
     let (results, mut read_results) = mpsc::channel::<ReadResult>(IN_FLIGHT);
     let mut ingest = client.ingest().ok_or_else(no_server)?;
-    let mut answers = ingest.write_segments(ReceiverStream::new(outgoing)).await?.into_inner();
     let reader = Reader {
         file: file.clone(),
         recording: segments.recording.to_string(),
@@ -190,7 +189,13 @@ async fn send_over_one(
     let throttle = upload.throttle.clone();
     let _reading = AbortOnDrop(tokio::spawn(reader.run(to_read, results, throttle)));
 
-    let mut outstanding = BTreeSet::new();
+    // The first segments are read and sent while the stream is being opened: on a long link that takes as long as a segment.
+    let mut outstanding: BTreeSet<_> = pending.drain(..pending.len().min(IN_FLIGHT)).collect();
+    for index in &outstanding {
+        // There is room for so many.
+        let _ = orders.try_send(*index);
+    }
+    let mut answers = ingest.write_segments(ReceiverStream::new(outgoing)).await?.into_inner();
     let mut not_before = Instant::now();
     let mut damaged = 0;
     loop {
@@ -199,21 +204,12 @@ async fn send_over_one(
         }
         let may_order = !pending.is_empty() && outstanding.len() < IN_FLIGHT;
         tokio::select! {
-            // `reserve` first, so that an index is taken only when it can be given away.
-            permit = async { sleep_until(not_before).await; orders.reserve().await }, if may_order => {
-                let Ok(permit) = permit else { return Ok(Ended::Next) };
-                if let Some(index) = pending.pop_front() {
-                    outstanding.insert(index);
-                    permit.send(index);
-                }
+            // What the reader says of the file counts before what the gateway makes of its silence.
+            biased;
+            Some(read) = read_results.recv() => {
+                let (index, digest) = read?;
+                segments.note(index, digest)?;
             }
-            read = read_results.recv() => match read {
-                Some(read) => {
-                    let (index, digest) = read?;
-                    segments.note(index, digest)?;
-                }
-                None => return Ok(Ended::Next),
-            },
             answer = answers.message() => {
                 let Some(outcome) = answer?.and_then(|answer| answer.outcome) else { return Ok(Ended::Next) };
                 match outcome {
@@ -243,6 +239,13 @@ async fn send_over_one(
                         }
                         not_before = Instant::now() + delay;
                     }
+                }
+            }
+            // `reserve` first, so that an index is taken only when it can be given away. Where the reader has ended, the answers say why.
+            Ok(permit) = async { sleep_until(not_before).await; orders.reserve().await }, if may_order => {
+                if let Some(index) = pending.pop_front() {
+                    outstanding.insert(index);
+                    permit.send(index);
                 }
             }
         }

@@ -151,8 +151,11 @@ impl Client {
             }
             let bytes = segments.held.keys().map(|i| u64::from(segments.shape.length_of(size, *i))).sum();
             (upload.report)(Progress::Opened { recording: recording.recording_id.clone(), held: bytes });
+            let before = segments.held.len();
             let sent = self.send_all(upload, file, &mut segments, patience, &recording).await;
             known.digests = segments.digests.clone();
+            // Where nothing came through, it may have become slow.
+            known.is_fast = segments.is_fast && segments.held.len() > before;
             if !sent? {
                 sleep(AGAIN).await;
                 continue;
@@ -368,6 +371,8 @@ struct Known {
     digests: Vec<Option<digest::SegmentDigest>>,
     whole: Option<Blake3>,
     generation: Option<u32>,
+    /// Whether the link was found fast enough for several streams.
+    is_fast: bool,
 }
 
 impl Known {
@@ -395,7 +400,7 @@ impl Known {
             size,
             held: held.collect::<Option<_>>().ok_or_else(malformed)?,
             digests,
-            is_fast: false,
+            is_fast: self.is_fast,
         })
     }
 }
