@@ -39,6 +39,48 @@ async fn what_was_appended_survives_closing_and_tombstones_go() {
     assert_eq!(end, caselock_log::Followed::End { partition: 0, position: 3 });
 }
 
+/// More than is kept in memory: what is older comes from the file, the rest as it was appended, and together all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn footage_is_the_same_from_memory_and_from_the_file() {
+    let (log, dir) = fresh().await;
+    let payload = |n: u8| vec![n; 8 << 20];
+    for n in 0..12 {
+        let record = Record::new("k", payload(n)).header("cl-n", vec![n]);
+        log.append(Topic::Footage, u32::from(n % 2), record).await.unwrap();
+    }
+    log.delete_before(Topic::Footage, 1, 5).await.unwrap();
+    assert_eq!(read_all(&log).await, [vec![0, 2, 4, 6, 8, 10], vec![11]]);
+    log.append(Topic::Footage, 1, Record::new("k", payload(13)).header("cl-n", vec![13])).await.unwrap();
+    assert_eq!(read_all(&log).await, [vec![0, 2, 4, 6, 8, 10], vec![11, 13]]);
+    drop(log);
+    let log: Arc<dyn Log> = reopen(&dir.path().join("log")).await;
+    assert_eq!(read_all(&log).await, [vec![0, 2, 4, 6, 8, 10], vec![11, 13]]);
+}
+
+/// What each of two partitions holds, by the byte that its records are full of, which their headers name as well.
+async fn read_all(log: &Arc<dyn Log>) -> [Vec<u8>; 2] {
+    let mut found = [Vec::new(), Vec::new()];
+    for (partition, found) in (0..).zip(&mut found) {
+        let end = log.end(Topic::Footage, partition).await.unwrap();
+        let mut follower = log.follow(Topic::Footage, vec![(partition, 0)]).await.unwrap();
+        loop {
+            match follower.recv().await.unwrap().unwrap() {
+                caselock_log::Followed::Entry(entry) => {
+                    let payload = entry.record.payload.clone().unwrap();
+                    assert!(payload.len() == 8 << 20 && payload.iter().all(|byte| *byte == payload[0]));
+                    assert_eq!(entry.record.header_value("cl-n").unwrap()[..], payload[..1]);
+                    found.push(payload[0]);
+                }
+                caselock_log::Followed::End { position, .. } => {
+                    assert_eq!(position, end);
+                    break;
+                }
+            }
+        }
+    }
+    found
+}
+
 #[tokio::test]
 async fn a_second_process_is_kept_out() {
     let dir = TempDir::new().unwrap();

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::codec::{self, Assembler};
+use super::{
+    codec::{self, Assembler},
+    tail::Tail,
+};
 use crate::{Cleanup, Entry, LogError, Offset, Record, Topic};
 
 /// (topic, partition, offset, row) → row.
@@ -25,7 +28,7 @@ const KEYS: TableDefinition<(u8, u32, &[u8]), u64> = TableDefinition::new("keys"
 /// (group, topic, partition) → committed offset.
 const COMMITS: TableDefinition<(&str, u8, u32), u64> = TableDefinition::new("commits");
 
-/// redb's page cache: enough for what is read right after it was written.
+/// redb's page cache: enough for the tree and for facts that were just written.
 const CACHE: usize = 32 << 20;
 /// How long a full disk is left alone: opening again reads the whole file.
 const REOPEN: Duration = Duration::from_secs(5);
@@ -44,6 +47,8 @@ pub struct LogFile {
     database: RwLock<State>,
     /// What `BOUNDS` says, as of the last commit.
     bounds: RwLock<Bounds>,
+    /// What was appended to `footage` last.
+    tail: Mutex<Tail>,
     changed: watch::Sender<()>,
     failed: CancellationToken,
 }
@@ -62,6 +67,7 @@ impl LogFile {
             path: path.to_owned(),
             database,
             bounds: RwLock::new(bounds),
+            tail: Mutex::default(),
             changed: watch::channel(()).0,
             failed: CancellationToken::new(),
         })
@@ -88,6 +94,8 @@ impl LogFile {
             }
             *known = bounds;
         }
+        // Only what the disk holds counts.
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Tail::default();
         let database = Arc::new(database);
         *state = State::Open(database.clone());
         tracing::warn!(path = %self.path.display(), "the log's file was opened again");
@@ -139,6 +147,14 @@ impl LogFile {
         })
     }
 
+    /// As [`LogFile::read`], where all of it is in memory, as it was appended a moment ago.
+    pub fn newest(&self, topic: Topic, partition: u32, from: Offset, bytes: usize) -> Option<Vec<Entry>> {
+        if topic != Topic::Footage {
+            return None;
+        }
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).read(partition, from, bytes)
+    }
+
     /// Records from `from` on, up to about `bytes`, but at least one if there is any.
     pub fn read(&self, topic: Topic, partition: u32, from: Offset, bytes: usize) -> Result<Vec<Entry>, LogError> {
         self.with(|database| read(database, topic, partition, from, bytes))
@@ -148,9 +164,15 @@ impl LogFile {
     pub fn write<T>(&self, work: impl FnOnce(&mut Batch<'_>) -> Result<T, LogError>) -> Result<T, LogError> {
         self.with(|database| {
             let transaction = database.begin_write().map_err(damaged)?;
-            let mut batch = Batch { file: self, transaction: &transaction, bounds: HashMap::new() };
+            let mut batch = Batch {
+                file: self,
+                transaction: &transaction,
+                bounds: HashMap::new(),
+                footage: Vec::new(),
+                done_with: Vec::new(),
+            };
             let result = work(&mut batch)?;
-            let bounds = batch.bounds;
+            let Batch { bounds, footage, done_with, .. } = batch;
             {
                 let mut table = transaction.open_table(BOUNDS).map_err(damaged)?;
                 for ((topic, partition), range) in &bounds {
@@ -159,6 +181,11 @@ impl LogFile {
             }
             // redb's default durability: synced to the device before `commit` returns.
             transaction.commit().map_err(damaged)?;
+            {
+                let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+                footage.into_iter().for_each(|entry| tail.push(entry));
+                done_with.into_iter().for_each(|(partition, offset)| tail.drop_before(partition, offset));
+            }
             self.bounds.write().unwrap_or_else(PoisonError::into_inner).extend(bounds);
             self.changed.send_replace(());
             Ok(result)
@@ -216,6 +243,10 @@ pub struct Batch<'t> {
     file: &'t LogFile,
     transaction: &'t WriteTransaction,
     bounds: Bounds,
+    /// What is appended to `footage`.
+    footage: Vec<Entry>,
+    /// Up to where partitions of `footage` are deleted, or were read and committed.
+    done_with: Vec<(u32, Offset)>,
 }
 
 impl Batch<'_> {
@@ -237,6 +268,9 @@ impl Batch<'_> {
                 remove(&mut records, topic, partition, older..older + 1)?;
             }
         }
+        if topic == Topic::Footage {
+            self.footage.push(Entry { partition, offset, record: record.clone() });
+        }
         for (index, row) in codec::rows(record).enumerate() {
             let key = (topic as u8, partition, offset, index as u32);
             records.insert(key, &row[..]).map_err(damaged)?;
@@ -251,6 +285,9 @@ impl Batch<'_> {
             return Ok(());
         }
         bounds.start = gone.end;
+        if topic == Topic::Footage {
+            self.done_with.push((partition, gone.end));
+        }
         let mut records = self.transaction.open_table(RECORDS).map_err(damaged)?;
         remove(&mut records, topic, partition, gone)
     }
@@ -258,6 +295,9 @@ impl Batch<'_> {
     pub fn commit(&mut self, group: &str, topic: Topic, partition: u32, offset: Offset) -> Result<(), LogError> {
         let mut commits = self.transaction.open_table(COMMITS).map_err(damaged)?;
         commits.insert((group, topic as u8, partition), offset).map_err(damaged)?;
+        if topic == Topic::Footage {
+            self.done_with.push((partition, offset));
+        }
         Ok(())
     }
 }

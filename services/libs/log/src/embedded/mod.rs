@@ -6,6 +6,7 @@
 mod codec;
 mod coordinator;
 mod file;
+mod tail;
 mod writer;
 
 use std::{
@@ -165,6 +166,9 @@ async fn read(file: &Arc<LogFile>, topic: Topic, partition: u32, from: Offset) -
     let end = file.bounds(topic, partition).end;
     if from >= end {
         return Ok(Read::End(end));
+    }
+    if let Some(entries) = file.newest(topic, partition, from, READ_BATCH) {
+        return Ok(Read::Entries(entries));
     }
     let reader = file.clone();
     let entries = tokio::task::spawn_blocking(move || reader.read(topic, partition, from, READ_BATCH))
