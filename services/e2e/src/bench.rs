@@ -50,10 +50,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// As kill -9: nothing it had begun goes on.
+    /// As kill -9: when this returns, nothing it had begun goes on, and the connections that were its are closed.
     pub fn kill(mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A runtime is not waited for within another.
+            std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE)).join().unwrap();
         }
     }
 }

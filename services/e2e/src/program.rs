@@ -17,9 +17,7 @@ pub struct Program {
 impl Program {
     /// Starts a program with its configuration, and waits until it is ready.
     pub fn start(name: &str, config: &[(String, String)], admin: u16, log: &Path) -> Self {
-        let program = Self::spawn(":", name, config, admin, log);
-        program.wait_ready();
-        program
+        Self::spawn(":", name, config, admin, log).ready()
     }
 
     /// Starts a program without waiting, in a shell that did something `first`.
@@ -35,8 +33,13 @@ impl Program {
         Self { child: command.spawn().unwrap(), log: log.to_owned(), admin }
     }
 
-    pub fn wait_ready(&self) {
-        wait_until(&format!("ready ({})", self.log.display()), || get(self.admin, "/readyz").starts_with("ready"));
+    /// Waits until it is ready, and fails when it ends instead.
+    pub fn ready(mut self) -> Self {
+        wait_until(&format!("ready ({})", self.log.display()), || {
+            assert_eq!(self.child.try_wait().unwrap(), None, "it ended before it was ready");
+            get(self.admin, "/readyz").starts_with("ready")
+        });
+        self
     }
 
     /// kill -9.
@@ -97,7 +100,9 @@ impl Drop for Program {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let log = self.log();
-            let tail: Vec<_> = log.lines().rev().take(25).collect();
+            // Not the frames of a backtrace: what they belong to is said above them.
+            let said = log.lines().filter(|line| !line.starts_with("  "));
+            let tail: Vec<_> = said.rev().take(25).collect();
             eprintln!("--- end of {}", self.log.display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }

@@ -201,8 +201,7 @@ impl Stack {
 
     /// Starts a service, and waits until it is ready.
     pub fn run(&mut self, service: &'static str) {
-        let program = self.spawn(service, self.admin[service], &[]);
-        program.wait_ready();
+        let program = self.spawn(service, self.admin[service], &[]).ready();
         self.programs.insert(service, program);
     }
 
@@ -211,8 +210,7 @@ impl Stack {
         if self.kind == Kind::Embedded {
             return None;
         }
-        let registry = self.spawn("registry", free_port(), &[("registry.database", postgres_database().await)]);
-        registry.wait_ready();
+        let registry = self.spawn("registry", free_port(), &[("registry.database", postgres_database().await)]).ready();
         Some(registry)
     }
 

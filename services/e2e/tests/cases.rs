@@ -284,8 +284,7 @@ async fn whenever_the_registry_is_killed_every_command_takes_effect_once() {
         until_done(&["close", "2026-1", "--class", "10y", "--on", "2026-03-31"], "none");
         expected.push("closed");
     });
-    let registry = spawn();
-    registry.wait_ready();
+    let registry = spawn().ready();
     for one in settled(&stack, &["--case-number", "2026-1"], 20) {
         let until = if one["recording_id"] == bound { "2056-03-31T16:00:00Z" } else { "2036-03-31T16:00:00Z" };
         assert_eq!((&one["locked_until"], &one["legal_hold"]), (&until.into(), &false.into()), "{one}");

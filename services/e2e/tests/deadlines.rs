@@ -27,8 +27,7 @@ async fn start(kind: Kind) -> (Stack, Option<Program>, Option<String>) {
         return (stack, None, None);
     }
     let database = postgres_database().await;
-    let registry = stack.spawn("registry", free_port(), &[("registry.database", database.clone())]);
-    registry.wait_ready();
+    let registry = stack.spawn("registry", free_port(), &[("registry.database", database.clone())]).ready();
     (stack, Some(registry), Some(database))
 }
 
@@ -167,8 +166,7 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
         let file = stack.dir.path().join("calendar.json").display().to_string();
         std::fs::write(&file, calendar.to_string()).unwrap();
         let settings = [("registry.database", database), ("registry.calendar", file)];
-        let program = stack.spawn("registry", free_port(), &settings);
-        program.wait_ready();
+        let program = stack.spawn("registry", free_port(), &settings).ready();
         wait_until("the deadline by the newer calendar", || {
             let all = ask(&stack, "demo", &["deadlines", "list"]).events;
             let one = all.iter().find(|one| one["original_name"] == "2026-02-12").unwrap();
@@ -184,11 +182,7 @@ async fn the_regulations_vectors_from_the_command_line(kind: Kind) {
 async fn what_never_comes_is_told_once_however_often_the_registry_begins_anew() {
     let mut stack = Stack::start(Kind::Distributed, &[]).await;
     let settings = [("registry.database", postgres_database().await), ("registry.near", "PT480H".to_owned())];
-    let start = |stack: &Stack| {
-        let registry = stack.spawn("registry", free_port(), &settings);
-        registry.wait_ready();
-        registry
-    };
+    let start = |stack: &Stack| stack.spawn("registry", free_port(), &settings).ready();
     let registry = start(&stack);
     let uploader = Uploader::new(&stack);
     // One whose deadline passed long ago, and one whose deadline is to come; neither is there in time.

@@ -8,8 +8,7 @@ const SEGMENT: u64 = 8 << 20;
 async fn two_gateways() -> (Stack, Program, [Uploader; 2]) {
     let stack = Stack::start(Kind::Distributed, &[]).await;
     let port = free_port();
-    let second = stack.spawn("gateway", free_port(), &[("gateway.listen", format!("127.0.0.1:{port}"))]);
-    second.wait_ready();
+    let second = stack.spawn("gateway", free_port(), &[("gateway.listen", format!("127.0.0.1:{port}"))]).ready();
     let server = format!("https://localhost:{port}");
     let uploaders = [Uploader::new(&stack), Uploader::of(&stack, "demo", &server)];
     (stack, second, uploaders)

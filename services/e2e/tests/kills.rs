@@ -176,8 +176,7 @@ async fn a_zombie_archiver_breaks_nothing() {
     let mut child = uploader.start(footage.path(), &["--bwlimit", "5M"]);
     wait_until("the first parts", || stack.metric("archiver", "caselock_archiver_parts") > 0);
     stack.programs["archiver"].signal("STOP");
-    let second = stack.spawn("archiver", free_port(), &[]);
-    second.wait_ready();
+    let second = stack.spawn("archiver", free_port(), &[]).ready();
     // The second got the partitions when the session of the first had run out; both work on the rest.
     wait_until("parts of the second", || second.metric("caselock_archiver_parts") > 0);
     stack.programs["archiver"].signal("CONT");

@@ -43,11 +43,7 @@ async fn known(db: &Db, run: &Run) -> Vec<Recording> {
 async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same() {
     let mut stack = Stack::start(Kind::Distributed, &[]).await;
     let path = stack.dir.path().join("registry.sqlite");
-    let start = |stack: &Stack| {
-        let program = stack.spawn("registry", free_port(), &[("registry.database", database(&path))]);
-        program.wait_ready();
-        program
-    };
+    let start = |stack: &Stack| stack.spawn("registry", free_port(), &[("registry.database", database(&path))]).ready();
     let registry = start(&stack);
     let footage = Footage::new().random("a", 1000).random("b", 9 << 20);
     let uploader = Uploader::new(&stack);
@@ -68,8 +64,7 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     assert_eq!(registry.stop(), Some(0));
     // A new database beside a store that is not empty: the registry makes it anew by itself, cases included.
     let lost = stack.dir.path().join("lost.sqlite");
-    let anew = stack.spawn("registry", free_port(), &[("registry.database", database(&lost))]);
-    anew.wait_ready();
+    let anew = stack.spawn("registry", free_port(), &[("registry.database", database(&lost))]).ready();
     let db = Db::open(&database(&lost)).await.unwrap();
     wait_until("the end of the rebuild", || anew.log().contains("the rebuild from the store is done"));
     let mut again = known(&db, &first).await;
