@@ -9,6 +9,7 @@ mod driven;
 mod metrics;
 mod partition;
 pub mod plan;
+mod progress;
 mod retry;
 mod service;
 mod steps;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use caselock_domain::{fact, footage::SegmentRef, id::RecordingId};
-use caselock_log::{Commits, Entry, Head, LogError, Offset, Topic};
+use caselock_log::{Commits, Entry, LogError, Offset, Topic};
 use caselock_runtime::trace;
 use jiff::SignedDuration;
 use tokio::{
@@ -23,16 +23,13 @@ use tracing::{Instrument, info_span};
 use crate::{
     driven::{Driven, Place},
     plan::{self, Circumstances, Step},
+    progress::{Commit, Committer, Progress},
     retry::{WorkError, until_done},
     steps::{Job, Outcome, PartOutcome, Segment, Worker},
 };
 
 /// How often the head is committed, and lost segments are looked for.
 const TICK: Duration = Duration::from_millis(500);
-/// How often footage that is done with is deleted, or after how many bytes: that is several requests to the broker, which has room for
-/// so much.
-const DELETE: Duration = Duration::from_secs(5);
-const DELETE_BYTES: u64 = 64 << 20;
 /// How often every recording is looked at for what time alone brings.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a step that failed for good rests before it is tried again.
@@ -66,6 +63,18 @@ pub struct Setup {
     pub keep_facts: SignedDuration,
 }
 
+impl Setup {
+    fn committer(&self) -> Committer {
+        Committer {
+            log: self.worker.log.clone(),
+            commits: self.commits.clone(),
+            group: self.group,
+            epoch: self.epoch,
+            partition: self.number,
+        }
+    }
+}
+
 struct Partition {
     setup: Setup,
     recordings: HashMap<RecordingId, Driven>,
@@ -74,13 +83,7 @@ struct Partition {
     settling: BTreeSet<(Offset, RecordingId)>,
     /// How far `uploads` has been read.
     read: Offset,
-    head: Head,
-    committed: Offset,
-    committing: bool,
-    /// Up to where footage was deleted, when it is next, and how many bytes were done with since.
-    deleted: Offset,
-    delete_at: Instant,
-    done_with: u64,
+    progress: Progress,
     /// Segments of recordings or generations the view does not know yet.
     undecided: Vec<Segment>,
     round: Option<Round>,
@@ -116,10 +119,10 @@ enum Done {
         result: Result<Outcome, WorkError>,
         is_its_own: bool,
     },
-    DeadLetter(Offset),
+    /// Written, of the record at this offset with so many bytes.
+    DeadLetter(Offset, usize),
     End(Offset),
-    /// Up to where, and whether it was deleted as well.
-    Committed(Result<(Offset, bool), LogError>),
+    Committed(Result<Commit, LogError>),
 }
 
 /// Drives a partition until `stop`, then drains, commits, and returns.
@@ -130,12 +133,7 @@ pub async fn drive(setup: Setup, mut inputs: mpsc::Receiver<Input>, stop: Cancel
         recordings: HashMap::new(),
         settling: BTreeSet::new(),
         read: 0,
-        head: Head::new(position),
-        committed: position,
-        committing: false,
-        deleted: 0,
-        delete_at: Instant::now() + DELETE,
-        done_with: 0,
+        progress: Progress::new(position, Instant::now()),
         undecided: Vec::new(),
         round: None,
         driving: false,
@@ -173,11 +171,11 @@ impl Partition {
             Input::Fact(entry) => self.fact(entry),
             Input::End(position) => self.read_to(position),
             Input::Segment(segment) => {
-                self.head.begin(segment.entry.offset);
+                self.progress.begin(segment.entry.offset);
                 self.segment(segment);
             }
             Input::Malformed(entry, permit, header) => {
-                self.head.begin(entry.offset);
+                self.progress.begin(entry.offset);
                 tracing::error!(header, offset = entry.offset, "a record of footage is no segment");
                 self.dead_letter(entry, permit, "FOOTAGE_MALFORMED");
             }
@@ -217,7 +215,7 @@ impl Partition {
         if self.round.is_some() {
             return;
         }
-        self.round = Some(Round { head: self.head.position(), undecided: self.undecided.len(), end: None });
+        self.round = Some(Round { head: self.progress.position(), undecided: self.undecided.len(), end: None });
         self.ask_end();
     }
 
@@ -291,7 +289,7 @@ impl Partition {
                 tokio::time::sleep(REST).await;
             }
             drop(permit);
-            Done::DeadLetter(entry.offset)
+            Done::DeadLetter(entry.offset, entry.record.payload_len())
         });
     }
 
@@ -313,8 +311,7 @@ impl Partition {
         for segment in std::mem::take(&mut driven.waiting) {
             match driven.place(&segment) {
                 Place::Done => {
-                    self.done_with += segment.bytes();
-                    self.head.finish(segment.entry.offset);
+                    self.progress.finish(segment.entry.offset, segment.entry.record.payload_len());
                 }
                 Place::GiveWay => given_way.push(segment),
                 Place::Wait => driven.waiting.push(segment),
@@ -398,21 +395,14 @@ impl Partition {
                 }
                 self.step_done(id, generation, result, is_its_own);
             }
-            Done::DeadLetter(offset) => self.head.finish(offset),
+            Done::DeadLetter(offset, bytes) => self.progress.finish(offset, bytes),
             Done::End(end) => {
                 if let Some(round) = &mut self.round {
                     round.end = Some(end);
                 }
                 self.read_to(self.read);
             }
-            Done::Committed(Ok((offset, is_deleted))) => {
-                self.committing = false;
-                self.commits(offset, is_deleted);
-            }
-            Done::Committed(Err(error)) => {
-                self.committing = false;
-                tracing::warn!(%error, "the head was not committed");
-            }
+            Done::Committed(result) => self.progress.ended(result),
         }
     }
 
@@ -434,8 +424,7 @@ impl Partition {
                 }
                 self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
                 driven.stored.insert((segment.segment.generation, segment.segment.index));
-                self.done_with += segment.bytes();
-                self.head.finish(segment.entry.offset);
+                self.progress.finish(segment.entry.offset, segment.entry.record.payload_len());
             }
             Ok(PartOutcome::Impossible(reason, settled_at)) => {
                 self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
@@ -486,7 +475,7 @@ impl Partition {
         for id in due {
             self.evaluate(id);
         }
-        let position = self.head.position();
+        let position = self.progress.position();
         let suspicious = self.recordings.values().any(|driven| driven.lost(position).is_some());
         if !self.undecided.is_empty() || suspicious {
             self.begin_round();
@@ -500,38 +489,10 @@ impl Partition {
         }
     }
 
-    /// Commits the head. From time to time reads back what the coordinator has, and only then deletes from the log, up to that.
     fn commit(&mut self) {
-        let position = self.head.position();
-        let is_due = self.done_with >= DELETE_BYTES || Instant::now() >= self.delete_at;
-        let deletes = position > self.deleted && is_due;
-        if self.committing || (position <= self.committed && !deletes) {
-            return;
-        }
-        self.committing = true;
-        if deletes {
-            (self.delete_at, self.done_with) = (Instant::now() + DELETE, 0);
-        }
-        let commit = self.commit_to(position, deletes);
-        self.tasks.spawn(async move { Done::Committed(commit.await.map(|()| (position, deletes))) });
-    }
-
-    fn commits(&mut self, offset: Offset, is_deleted: bool) {
-        self.committed = offset;
-        if is_deleted {
-            self.deleted = offset;
-        }
-    }
-
-    fn commit_to(&self, position: Offset, deletes: bool) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
-        let Setup { number, epoch, group, .. } = self.setup;
-        let (log, commits) = (self.setup.worker.log.clone(), self.setup.commits.clone());
-        async move {
-            commits.commit(epoch, number, position).await?;
-            if deletes && let Some(committed) = log.committed(group, Topic::Footage, number).await? {
-                log.delete_before(Topic::Footage, number, committed).await?;
-            }
-            Ok(())
+        if let Some(commit) = self.progress.due(Instant::now()) {
+            let committer = self.setup.committer();
+            self.tasks.spawn(async move { Done::Committed(committer.commit(commit).await) });
         }
     }
 
@@ -542,10 +503,10 @@ impl Partition {
             while let Some(done) = self.tasks.join_next().await {
                 match done {
                     Ok(Done::Part { segment, result: Ok(PartOutcome::Stored(_)), .. }) => {
-                        self.head.finish(segment.entry.offset)
+                        self.progress.finish(segment.entry.offset, segment.entry.record.payload_len())
                     }
-                    Ok(Done::DeadLetter(offset)) => self.head.finish(offset),
-                    Ok(Done::Committed(Ok((offset, is_deleted)))) => self.commits(offset, is_deleted),
+                    Ok(Done::DeadLetter(offset, bytes)) => self.progress.finish(offset, bytes),
+                    Ok(Done::Committed(result)) => self.progress.ended(result),
                     _ => {}
                 }
             }
@@ -553,9 +514,8 @@ impl Partition {
         // What is not finished comes again, here or elsewhere.
         let _ = timeout(DRAIN, finish).await;
         self.tasks.abort_all();
-        let position = self.head.position();
-        if position > self.deleted
-            && let Err(error) = self.commit_to(position, true).await
+        if let Some(commit) = self.progress.last()
+            && let Err(error) = self.setup.committer().commit(commit).await
         {
             tracing::info!(%error, partition = number, "the last commit did not go through; its work comes again");
         }

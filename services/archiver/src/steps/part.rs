@@ -31,11 +31,6 @@ impl Segment {
     pub fn traceparent(&self) -> Option<&[u8]> {
         self.entry.record.header_value(TRACEPARENT).map(|value| &value[..])
     }
-
-    /// How many bytes it has.
-    pub fn bytes(&self) -> u64 {
-        self.entry.record.payload.as_ref().map_or(0, |payload| payload.len() as u64)
-    }
 }
 
 /// What became of a segment.

@@ -31,6 +31,11 @@ impl Record {
         self
     }
 
+    /// How many bytes its payload has.
+    pub fn payload_len(&self) -> usize {
+        self.payload.as_ref().map_or(0, Bytes::len)
+    }
+
     /// The first header of this name.
     pub fn header_value(&self, name: &str) -> Option<&Bytes> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value)

@@ -30,6 +30,8 @@ const COMMITS: TableDefinition<(&str, u8, u32), u64> = TableDefinition::new("com
 
 /// redb's page cache: enough for the tree and for facts that were just written.
 const CACHE: usize = 32 << 20;
+/// How many bytes of the newest footage are kept in memory.
+const TAIL: usize = 64 << 20;
 /// How long a full disk is left alone: opening again reads the whole file.
 const REOPEN: Duration = Duration::from_secs(5);
 
@@ -67,7 +69,7 @@ impl LogFile {
             path: path.to_owned(),
             database,
             bounds: RwLock::new(bounds),
-            tail: Mutex::default(),
+            tail: Mutex::new(Tail::of(TAIL)),
             changed: watch::channel(()).0,
             failed: CancellationToken::new(),
         })
@@ -95,7 +97,7 @@ impl LogFile {
             *known = bounds;
         }
         // Only what the disk holds counts.
-        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Tail::default();
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let database = Arc::new(database);
         *state = State::Open(database.clone());
         tracing::warn!(path = %self.path.display(), "the log's file was opened again");

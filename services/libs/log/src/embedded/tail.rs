@@ -4,14 +4,13 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{Entry, Offset, Record};
 
-/// How many bytes are kept, of all partitions together.
-const MOST: usize = 64 << 20;
 /// What a record takes beside its payload, about: key, headers, and their places.
 const BESIDE: usize = 2 << 10;
 
 /// The newest records of `footage`. It has no holes, so what is kept of a partition follows without gaps up to its end.
-#[derive(Default)]
 pub struct Tail {
+    /// How many bytes are kept, of all partitions together.
+    most: usize,
     /// By partition, each record with its number in the order of all.
     partitions: HashMap<u32, VecDeque<(u64, Entry)>>,
     next: u64,
@@ -19,12 +18,23 @@ pub struct Tail {
 }
 
 impl Tail {
+    /// Keeps at most so many bytes.
+    pub fn of(most: usize) -> Self {
+        Self { most, partitions: HashMap::new(), next: 0, bytes: 0 }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.partitions.clear();
+        self.bytes = 0;
+    }
+
     /// Takes what was made durable; what is oldest makes room.
     pub fn push(&mut self, entry: Entry) {
         self.bytes += length(&entry.record);
         self.partitions.entry(entry.partition).or_default().push_back((self.next, entry));
         self.next += 1;
-        while self.bytes > MOST {
+        while self.bytes > self.most {
             let oldest = self.partitions.values_mut().min_by_key(|tail| tail.front().map_or(u64::MAX, |(n, _)| *n));
             let Some((_, entry)) = oldest.and_then(VecDeque::pop_front) else { return };
             self.bytes -= length(&entry.record);
@@ -58,5 +68,60 @@ impl Tail {
 }
 
 fn length(record: &Record) -> usize {
-    BESIDE + record.payload.as_ref().map_or(0, |payload| payload.len())
+    BESIDE + record.payload_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1 << 10;
+
+    fn entry(partition: u32, offset: Offset) -> Entry {
+        Entry { partition, offset, record: Record::new("k", vec![0; 8 * KIB]) }
+    }
+
+    fn offsets(tail: &Tail, partition: u32, from: Offset, bytes: usize) -> Option<Vec<Offset>> {
+        Some(tail.read(partition, from, bytes)?.into_iter().map(|entry| entry.offset).collect())
+    }
+
+    /// Three records are kept of those that are pushed: each takes ten KiB.
+    fn three(pushed: &[(u32, Offset)]) -> Tail {
+        let mut tail = Tail::of(30 * KIB);
+        pushed.iter().for_each(|(partition, offset)| tail.push(entry(*partition, *offset)));
+        tail
+    }
+
+    #[test]
+    fn what_is_oldest_of_all_partitions_makes_room() {
+        let tail = three(&[(0, 5), (1, 9), (0, 6), (0, 7), (1, 10)]);
+        assert_eq!(offsets(&tail, 0, 6, usize::MAX), Some(vec![6, 7]));
+        assert_eq!(offsets(&tail, 1, 10, usize::MAX), Some(vec![10]));
+        assert_eq!(tail.bytes, 30 * KIB);
+    }
+
+    #[test]
+    fn what_is_not_kept_must_be_asked_of_the_file() {
+        let tail = three(&[(0, 5), (0, 6), (0, 7), (0, 8)]);
+        assert_eq!(offsets(&tail, 0, 5, usize::MAX), None, "it made room");
+        assert_eq!(offsets(&tail, 0, 9, usize::MAX), None, "it is not written yet");
+        assert_eq!(offsets(&tail, 1, 0, usize::MAX), None, "nothing was written there");
+    }
+
+    #[test]
+    fn a_reader_is_given_about_as_much_as_it_asks_for_and_at_least_one() {
+        let tail = three(&[(0, 5), (0, 6), (0, 7)]);
+        assert_eq!(offsets(&tail, 0, 5, 1), Some(vec![5]));
+        assert_eq!(offsets(&tail, 0, 5, 11 * KIB), Some(vec![5, 6]));
+    }
+
+    #[test]
+    fn what_was_deleted_is_dropped() {
+        let mut tail = three(&[(0, 5), (1, 5), (0, 6)]);
+        tail.drop_before(0, 6);
+        assert_eq!(offsets(&tail, 0, 5, usize::MAX), None);
+        assert_eq!(offsets(&tail, 0, 6, usize::MAX), Some(vec![6]));
+        assert_eq!(offsets(&tail, 1, 5, usize::MAX), Some(vec![5]));
+        assert_eq!(tail.bytes, 20 * KIB);
+    }
 }

@@ -94,7 +94,7 @@ fn apply(batch: &mut Batch<'_>, command: Command, answers: &mut Vec<Done>) -> Re
     let mut size = 0;
     match command {
         Command::Append(topic, partition, record, answer) => {
-            size = record.payload.as_ref().map_or(0, |p| p.len());
+            size = record.payload_len();
             let offset = batch.append(topic, partition, record);
             push(answers, answer, offset)?;
         }
