@@ -48,8 +48,7 @@ impl KafkaLog {
         let mut partitions = HashMap::new();
         for topic in Topic::ALL {
             let (asker, name) = (asker.clone(), config.topic(topic));
-            let metadata = blocking(topic, 0, move || asker.fetch_metadata(Some(&name), ASK)).await?;
-            let found = metadata.topics().first().filter(|t| t.error().is_none()).map_or(0, |t| t.partitions().len());
+            let found = blocking(topic, 0, move || topics::partitions_of(asker.client(), &name)).await?;
             if found == 0 {
                 let problem = format!("{} is not there: it must be made first", config.topic(topic));
                 return Err(LogError::Misconfigured { topic, problem });

@@ -8,7 +8,8 @@ use std::{
 use caselock_log::{Cleanup, LogError, Topic};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
+    client::{Client, ClientContext, DefaultClientContext},
+    error::KafkaResult,
     types::RDKafkaErrorCode,
 };
 
@@ -60,14 +61,16 @@ pub async fn provision(config: &KafkaConfig, how: &Provision) -> Result<(), LogE
     waited.map_err(|e| LogError::Unavailable(e.to_string()))?
 }
 
+/// How many partitions a topic has, as the broker that answers knows it: none where the topic is not there.
+pub fn partitions_of<C: ClientContext>(client: &Client<C>, topic: &str) -> KafkaResult<usize> {
+    let metadata = client.fetch_metadata(Some(topic), ASK)?;
+    Ok(metadata.topics().first().filter(|t| t.error().is_none()).map_or(0, |t| t.partitions().len()))
+}
+
 fn wait_for(admin: &Admin, topics: &[String]) -> Result<(), LogError> {
     let give_up = Instant::now() + ASK;
     for topic in topics {
-        let is_there = || {
-            let metadata = admin.inner().fetch_metadata(Some(topic), ASK).ok()?;
-            metadata.topics().first().filter(|t| t.error().is_none() && !t.partitions().is_empty()).map(drop)
-        };
-        while is_there().is_none() {
+        while !partitions_of(admin.inner(), topic).is_ok_and(|there| there > 0) {
             if Instant::now() > give_up {
                 return Err(LogError::Unavailable(format!("{topic} was made, and is not there after {ASK:?}")));
             }
