@@ -8,8 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use caselock_domain::digest::Blake3;
+use rustix::{
+    buffer::spare_capacity,
+    io::{pread, retry_on_intr},
+};
 
 use crate::UploadError;
 
@@ -84,9 +88,16 @@ impl Footage {
     pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let mut bytes = BytesMut::zeroed(length);
-            file.read_exact_at(&mut bytes, offset)?;
-            Ok(bytes.freeze())
+            // Not zeroed first: that is one more pass over all that is sent.
+            let mut bytes = Vec::with_capacity(length);
+            while bytes.len() < length {
+                let at = offset + bytes.len() as u64;
+                if retry_on_intr(|| pread(&*file, spare_capacity(&mut bytes), at))? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            bytes.truncate(length);
+            Ok(bytes.into())
         });
         read.await.map_err(io::Error::other)?
     }
