@@ -10,17 +10,18 @@ use bytes::Bytes;
 use caselock_domain::digest::Blake3;
 use caselock_store::{ErrorKind, Store, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
-use rustix::{process::setpriority_process, thread::gettid};
 use sha2::{Digest, Sha256};
 use sm3::Sm3;
+use thread_priority::{
+    NormalThreadSchedulePolicy::Idle, ThreadPriority, ThreadSchedulePolicy::Normal, set_thread_priority_and_policy,
+    thread_native_id,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::JobError;
 
 /// Chunks that may wait to be digested.
 const CHUNKS: usize = 4;
-/// A thread of this niceness has a tenth of a processor that others want as well.
-const BEHIND: i32 = 10;
 
 /// What was read.
 pub struct Original {
@@ -68,9 +69,10 @@ pub async fn read(store: &dyn Store, key: &str, version: &str, scratch: Option<&
     Ok(digested.await.map_err(io::Error::other)??)
 }
 
-/// Digests what comes. SM3 alone takes more processor time than all of an upload: what is waited for goes first.
+/// Digests what comes. SM3 alone takes more processor time than all of an upload: what is waited for goes first. A thread of Linux's
+/// idle class has what no other wants, and a three-hundredth of a processor that others want (sched(7)).
 fn digest(mut chunks: mpsc::Receiver<Bytes>, mut file: Option<File>) -> io::Result<Original> {
-    if let Err(error) = setpriority_process(Some(gettid()), BEHIND) {
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, Normal(Idle)) {
         tracing::debug!(%error, "digests are as urgent as everything else here");
     }
     let (mut size, mut blake3, mut sha256, mut sm3) = (0, blake3::Hasher::new(), Sha256::new(), Sm3::new());
