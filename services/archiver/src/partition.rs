@@ -237,12 +237,20 @@ impl Partition {
         let Some(round) = self.round.take() else { return };
         let decided: Vec<_> = self.undecided.drain(..round.undecided).collect();
         let first = !std::mem::replace(&mut self.driving, true);
+        // Not all, but at the first time: most have been done with for long, and rounds are many.
+        let mut changed = BTreeSet::new();
+        if first {
+            changed.extend(self.recordings.keys().copied());
+        }
         for segment in decided {
             let id = segment.segment.recording;
             let generation = segment.segment.generation;
             let known = |d: &&mut Driven| d.facts.phase().is_some() && generation <= d.facts.current();
             match self.recordings.get_mut(&id).filter(known) {
-                Some(driven) => driven.waiting.push(segment),
+                Some(driven) => {
+                    driven.waiting.push(segment);
+                    changed.insert(id);
+                }
                 None => {
                     // Nothing in the log speaks of this generation: never opened, or stored and forgotten long ago.
                     self.dead_letter(segment.entry, segment.permit, "RECORDING_UNKNOWN");
@@ -253,10 +261,10 @@ impl Partition {
             if let Some(reason) = driven.lost(round.head) {
                 tracing::error!(recording = %id, "an acknowledged segment is not in the log any more");
                 driven.doomed.get_or_insert((driven.facts.current(), reason));
+                changed.insert(*id);
             }
         }
-        let ids: Vec<_> = self.recordings.keys().copied().collect();
-        for id in ids {
+        for id in changed {
             self.evaluate(id);
         }
         if first || !self.undecided.is_empty() {

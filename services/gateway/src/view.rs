@@ -1,7 +1,7 @@
 //! The gateway's view of `uploads`: what every recording's facts are, as far as this process has read.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -15,15 +15,17 @@ use caselock_domain::{
 };
 use caselock_log::{Entry, Followed, Log, LogError, Offset, Topic, append_fact};
 use caselock_runtime::health::Health;
+use futures::stream::{SelectAll, select_all};
 use tokio::sync::{broadcast, watch};
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use caselock_front::Refusal;
 
 /// How long a request may wait for the view to catch up.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many changes a watcher may be behind before it gets a new snapshot.
-const CHANGES: usize = 4096;
+/// How many changes of one partition a watcher may be behind before it gets a new snapshot.
+const CHANGES: usize = 1024;
 /// How long to wait before following again after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -42,7 +44,12 @@ pub struct Usage {
 pub struct View {
     log: Arc<dyn Log>,
     known: RwLock<Known>,
-    positions: watch::Sender<Vec<Offset>>,
+    partitions: Vec<Partition>,
+}
+
+/// Who waits for one recording is not woken by the facts of all others, only by its partition's.
+struct Partition {
+    position: watch::Sender<Offset>,
     changes: broadcast::Sender<RecordingId>,
 }
 
@@ -56,13 +63,9 @@ struct Known {
 impl View {
     /// Starts to follow `uploads`, until `stop`. The condition `uploads-view` of `health` holds once it was read to its end.
     pub fn start(log: Arc<dyn Log>, health: Health, stop: CancellationToken) -> Arc<Self> {
-        let partitions = log.partitions(Topic::Uploads) as usize;
-        let view = Arc::new(Self {
-            log,
-            known: RwLock::default(),
-            positions: watch::channel(vec![0; partitions]).0,
-            changes: broadcast::channel(CHANGES).0,
-        });
+        let partition = |_| Partition { position: watch::channel(0).0, changes: broadcast::channel(CHANGES).0 };
+        let partitions = (0..log.partitions(Topic::Uploads)).map(partition).collect();
+        let view = Arc::new(Self { log, known: RwLock::default(), partitions });
         health.expect("uploads-view");
         let follower = view.clone();
         tokio::spawn(async move { stop.run_until_cancelled(follower.follow(health)).await });
@@ -71,7 +74,7 @@ impl View {
 
     async fn follow(&self, health: Health) {
         loop {
-            let from = (0..).zip(self.positions.borrow().iter().copied()).collect();
+            let from = (0..).zip(self.partitions.iter().map(|partition| *partition.position.borrow())).collect();
             if let Err(error) = self.follow_from(from, &health).await {
                 tracing::warn!(%error, "following uploads failed; trying again");
                 health.down("uploads-view", error);
@@ -99,11 +102,9 @@ impl View {
     }
 
     fn advance(&self, partition: u32, position: Offset) {
-        self.positions.send_modify(|positions| {
-            if let Some(p) = positions.get_mut(partition as usize) {
-                *p = (*p).max(position);
-            }
-        });
+        if let Some(partition) = self.partitions.get(partition as usize) {
+            partition.position.send_modify(|at| *at = position.max(*at));
+        }
     }
 
     fn apply(&self, entry: Entry) {
@@ -113,8 +114,10 @@ impl View {
                 let recording = key.recording;
                 self.known.write().unwrap_or_else(PoisonError::into_inner).apply(&key, offset, fact);
                 self.advance(partition, offset + 1);
-                // Nobody watching is no error.
-                let _ = self.changes.send(recording);
+                if let Some(partition) = self.partitions.get(partition as usize) {
+                    // Nobody watching is no error.
+                    let _ = partition.changes.send(recording);
+                }
             }
             Err(error) => {
                 tracing::error!(%error, partition, offset, "a record of uploads can't be read");
@@ -168,9 +171,12 @@ impl View {
         (known.usage.get(bureau).copied().unwrap_or_default(), known.backlog)
     }
 
-    /// Changes from now on. A receiver that lags behind must take a new snapshot.
-    pub fn changes(&self) -> broadcast::Receiver<RecordingId> {
-        self.changes.subscribe()
+    /// Changes from now on, of these recordings' partitions, or of all where none is named. A receiver that lags behind must
+    /// take a new snapshot.
+    pub fn changes(&self, ids: &HashSet<RecordingId>) -> SelectAll<BroadcastStream<RecordingId>> {
+        let wanted: HashSet<u32> = ids.iter().map(|id| self.partition(*id)).collect();
+        let wanted = (0..).zip(&self.partitions).filter(|(number, _)| ids.is_empty() || wanted.contains(number));
+        select_all(wanted.map(|(_, partition)| BroadcastStream::new(partition.changes.subscribe())))
     }
 
     /// Appends a fact and returns when it is durable.
@@ -195,11 +201,11 @@ impl View {
     }
 
     async fn read_to(&self, partition: u32, end: Offset) -> Result<(), Refusal> {
-        let mut positions = self.positions.subscribe();
-        let reached = positions.wait_for(|p| p.get(partition as usize).is_some_and(|at| *at >= end));
-        match tokio::time::timeout(PATIENCE, reached).await {
+        let behind = || Refusal::new(Reason::LogUnavailable, "the gateway is still reading the log: try again");
+        let mut position = self.partitions.get(partition as usize).ok_or_else(behind)?.position.subscribe();
+        match tokio::time::timeout(PATIENCE, position.wait_for(|at| *at >= end)).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Refusal::new(Reason::LogUnavailable, "the gateway is still reading the log: try again")),
+            _ => Err(behind()),
         }
     }
 

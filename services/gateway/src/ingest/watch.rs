@@ -5,10 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use caselock_domain::{id::BureauId, id::RecordingId, reason::Reason, time};
 use caselock_proto::v1::{self as proto, watch_recordings_response::Content};
 use futures::{StreamExt, stream::BoxStream};
-use tokio::{
-    sync::{broadcast::error::RecvError, mpsc},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -62,16 +59,12 @@ impl Watch {
     async fn run(self) -> Option<()> {
         loop {
             // Changes first, then the snapshot: nothing falls between them.
-            let mut changes = self.ingest.view.changes();
+            let mut changes = self.ingest.view.changes(&self.only);
             self.snapshot().await?;
             self.send(Content::SnapshotEnd(proto::SnapshotEnd {})).await?;
-            loop {
-                match changes.recv().await {
-                    Ok(id) => self.tell(id).await?,
-                    // Too far behind: a new snapshot says everything that was missed.
-                    Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return None,
-                }
+            // An error: too far behind. A new snapshot says everything that was missed.
+            while let Ok(id) = changes.next().await? {
+                self.tell(id).await?;
             }
         }
     }
