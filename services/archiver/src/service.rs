@@ -207,9 +207,8 @@ impl Service {
 }
 
 fn pages(delivered: &Delivered) -> u32 {
-    let bytes = delivered.entry.record.payload.as_ref().map_or(0, |payload| payload.len());
     // Never more than the window has, or it would wait for ever.
-    bytes.div_ceil(PAGE).clamp(1, LARGE_SEGMENT as usize / PAGE) as u32
+    delivered.entry.record.payload_len().div_ceil(PAGE).clamp(1, LARGE_SEGMENT as usize / PAGE) as u32
 }
 
 async fn hand_over(owned: Option<&Owned>, delivered: Delivered, permit: OwnedSemaphorePermit) {

@@ -50,7 +50,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// As kill -9: when this returns, nothing it had begun goes on, and the connections that were its are closed.
+    /// As kill -9: when this returns, no task of it goes on, and the connections of the shared client that its tasks had made are
+    /// closed. What it had handed to the log by then is appended all the same.
     pub fn kill(mut self) {
         if let Some(runtime) = self.runtime.take() {
             // A runtime is not waited for within another.

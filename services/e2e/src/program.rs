@@ -100,9 +100,10 @@ impl Drop for Program {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let log = self.log();
-            // Not the frames of a backtrace: what they belong to is said above them.
-            let said = log.lines().filter(|line| !line.starts_with("  "));
-            let tail: Vec<_> = said.rev().take(25).collect();
+            // What it died of is said above a backtrace, and is told with it left out.
+            let frame = |line: &&str| line.trim_start().starts_with("at ") || line.contains("::");
+            let said: Vec<_> = log.lines().filter(|line| !(line.starts_with("  ") && frame(line))).collect();
+            let tail: Vec<_> = said.iter().rev().take(25).collect();
             eprintln!("--- end of {}", self.log.display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }

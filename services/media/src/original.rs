@@ -70,10 +70,10 @@ pub async fn read(store: &dyn Store, key: &str, version: &str, scratch: Option<&
 }
 
 /// Digests what comes. SM3 alone takes more processor time than all of an upload: what is waited for goes first. A thread of Linux's
-/// idle class has what no other wants, and a three-hundredth of a processor that others want (sched(7)).
+/// idle class (sched(7)) has what no other wants, and next to nothing of a processor that others want.
 fn digest(mut chunks: mpsc::Receiver<Bytes>, mut file: Option<File>) -> io::Result<Original> {
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, Normal(Idle)) {
-        tracing::debug!(%error, "digests are as urgent as everything else here");
+        tracing::debug!(%error, "the digests could not be put behind what else is done here");
     }
     let (mut size, mut blake3, mut sha256, mut sm3) = (0, blake3::Hasher::new(), Sha256::new(), Sm3::new());
     while let Some(chunk) = chunks.blocking_recv() {
