@@ -26,7 +26,7 @@ for path in sorted(reports, key=lambda path: int(path.split("-")[-1].split("/")[
     report = json.loads(pathlib.Path(path).read_text())["report"]
     assert report["stored"] == report["recordings"] and not report["problems"], path
     used = {process["name"]: process["processor_seconds_per_gb"] for process in report["processes"]}
-    cost = [used["client"], used["gateway"] + used["gateway-tls"], used["archiver"], used["kafka"], used["s3"]]
+    cost = [used["client"], used["gateway"] + used.get("gateway-tls", 0), used["archiver"], used["kafka"], used["s3"]]
     match report["name"].split("-")[0]:
         case "plain":
             add("Caselock, to receipts", report["receipted_rate"], *cost)
