@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What run.sh and peers/compare.sh share: the servers and services of a run, in a scratch folder, and their end. Sourced, never run.
+# What run.sh and the scripts of peers/ share: the servers and services of a run, in a scratch folder, and their end. Sourced, never run.
 
 loadtest=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd -- "$loadtest/.." && pwd)

@@ -4,7 +4,7 @@
 # Usage: loadtest/peers/compare.sh [bulk|small] [ROUNDS]     bulk: 8 × 256 MiB at once; small: 1,000 × 1 MiB; 5 rounds by default
 # Peers: mc cp and aws s3 cp into the same locked bucket, tusd with its S3 back end (curl as its client), Kafka's own
 # producer test with 8 MiB records and acks=all. Each round of bulk fills 9 GB of the disk, which are free again
-# at the end, and 8 GB are needed beside them. Peers are timed with their start, as a user would see them.
+# at the end, and 10 GB are needed beside them: 55 GB for five rounds. Peers are timed with their start, as a user would see them.
 set -Eeuo pipefail
 # shellcheck source=loadtest/lib.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
@@ -26,13 +26,14 @@ install() {
   [[ -x $tools/tusd ]] || { say "going to install tusd"; GOBIN=$tools "$go" install github.com/tus/tusd/v2/cmd/tusd@v2.9.1; }
   [[ -x $tools/aws/bin/aws ]] || {
     say "going to install the AWS CLI (PyPI)"
+    python3 -c 'import ensurepip' 2>/dev/null || debian_packages python3-venv
     python3 -m venv "$tools/aws"
     "$tools/aws/bin/pip" install -q --disable-pip-version-check awscli==1.46.3
   }
 }
 
-# round PEER COMMAND…: runs it, and adds a line to $lines: seconds, and hundredths of processor seconds of itself, of the
-# servers, and of tusd.
+# round PEER COMMAND…: runs it, and adds a line to $lines: when it began and ended, processor seconds of itself, and hundredths of those
+# of the servers and of tusd, before and after.
 round() {
   local peer=$1 before after began ended own
   shift
@@ -93,9 +94,9 @@ ours_accepted() {
   server=${url[gateway]} load "$folder" "accepted-$1" --parallel "$parallel" --hold archiver
 }
 
-install
 build
 up
+install
 folder=$(footage "$what" --count "$count" --size "$size")
 out=$scratch/out
 lines=$scratch/lines
@@ -122,16 +123,18 @@ for number in $(seq "$rounds"); do
   round mc mc_cp "$number"
   round aws aws_cp "$number"
   round tusd tus
-  # What is not locked makes room for the next round.
-  for peer in tus "aws-$number"; do
-    MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet rm --recursive --force --versions "load/load/peers/$peer/" >/dev/null
-  done
   if [[ $what == bulk ]]; then
+    # What is not locked makes room for the next round. Thousands of small objects stay: MinIO would still be deleting them during it.
+    for peer in tus "aws-$number"; do
+      MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet rm --recursive --force --versions "load/load/peers/$peer/" >/dev/null
+    done
     topic --create --partitions 12 --replication-factor 1 --config max.message.bytes=18874368
     round kafka kafka_test
     topic --delete
     # Every file must be on its way at once.
     ours_accepted "$number" >&2
   fi
+  # After each round: what was measured is there even if the next one fails.
+  python3 "$loadtest/peers/table.py" "$what" "$number" "$lines" "$loadtest/README.md" "$out"/*/report.json >"$scratch/table"
 done
-python3 "$loadtest/peers/table.py" "$what" "$rounds" "$lines" "$loadtest/README.md" "$out"/*/report.json
+cat -- "$scratch/table"
