@@ -3,13 +3,13 @@
 # was lost, and ends them again. Its report lies in OUT/SCENARIO (report.html, report.json, record.jsonl).
 # Usage: loadtest/run.sh SCENARIO [OUT]     OUT is loadtest-results in the current folder by default
 #   bulk         8 recordings of 256 MiB at once                small        1,000 photos of 1 MiB
-#   bureaus      a day at a bureau, of 20 bureaus, in 2 minutes  bad-link     100 ms, 100 Mb/s, cut every 20 s
+#   bureaus      a day's sessions, of 20 bureaus, in 2 minutes   bad-link     100 ms, 100 Mb/s, cut every 20 s
 #   store-slow   50 ms (DELAY) more for each call of the store, 1,000 photos, 1 archiver and then 4
 #   store-away   the S3 server killed for 20 s                  burst        more than the backlog may hold
 #   many         8 and then 800 uploads at once                 half         devices at half of what they reach together
-#   large        8,192 segments held; 1 GiB and then 16 GiB (fills 50 GB of the disk)
+#   large        8,192 segments held; 4 × 1 GiB and then 16 GiB (fills 50 GB of the disk); without TLS
 #   clips        real clips, with media                         soak         10 minutes of devices (SECONDS_OF_SOAK)
-# With TLS=yes gateway and clients have certificates.
+# A scenario of several loads has a report for each (many-8, many-800 …). With TLS=yes gateway and clients have certificates.
 set -Eeuo pipefail
 # shellcheck source=loadtest/lib.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -86,10 +86,17 @@ case $scenario in
     load "$(footage mix --count 40 --mix)" store-away --files 4 --rate 0.5 --for 40
     ;;
   burst)
-    # One bureau may have six tenths of it.
-    gateway gateway gateway.backlog_cap=1073741824
-    archiver archiver ''
+    # One bureau may have six tenths of it; and the archiver stores two parts at a time, in a store that is far away.
+    toxiproxy
+    through "${CASELOCK_TEST_S3_ENDPOINT##*:}"
+    toxic down latency '{"latency": 200}'
+    gateway gateway gateway.backlog_cap=268435456
+    archiver archiver "http://127.0.0.1:$through" archiver.window=16777216
     load "$(footage mix --count 40 --mix)" burst --files 4 --rate 1 --for 15
+    refused=$(curl -sf "http://127.0.0.1:${admin[gateway]}/metrics" |
+      awk '/^caselock_gateway_refusals_total.*BACKLOG_FULL/ { sum += $2 } END { printf "%d", sum }')
+    ((refused > 0)) || die "the backlog was never full"
+    say "$refused segments were refused while the backlog was full, and came again"
     ;;
   many)
     gateway gateway
@@ -98,7 +105,7 @@ case $scenario in
     load "$(footage few --count 8 --size 400M)" many-8 --parallel 8
     folder=$(footage many --count 800 --size 4M)
     load "$folder" many-800 --parallel 800
-    # The same from sixty docking PCs or so, as many as a bureau may have at a gateway.
+    # The same from sixty docking PCs or so, within what a bureau may have at a gateway.
     load "$folder" many-links --rate 600 --for 0.1 --files 13 --parallel 13 --connections 60
     ;;
   half)
