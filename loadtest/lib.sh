@@ -46,6 +46,8 @@ down() {
 
 bureaus=(demo)
 pids=()
+# Servers whose use is in the report.
+measured=(kafka s3)
 
 # start SERVICE NAME SETTING…: a service, called NAME in the report, with further settings (KEY=VALUE). Sets ${pid[NAME]} and
 # ${admin[NAME]}, and waits until it is ready.
@@ -113,7 +115,7 @@ load() {
   local footage=$1 name=$2 flags=() process servers
   shift 2
   for process in "${!pid[@]}"; do flags+=(--process "$process=${pid[$process]}"); done
-  for process in kafka s3; do flags+=(--process "$process=$(<"$scratch/$process/pid")"); done
+  for process in "${measured[@]}"; do flags+=(--process "$process=$(<"$scratch/$process/pid")"); done
   [[ ${tls:-no} != yes ]] || flags+=(--ca "$scratch/ca")
   servers=$(IFS=,; echo "${url[*]}")
   "$programs/caselock-loadtest" run "$footage" --name "$name" --out "$out/$name" --server "${server:-$servers}" \

@@ -1,4 +1,4 @@
-//! Whether everything that was acknowledged is there: its receipt, its event, its object under its lock, with its own bytes.
+//! Whether everything is there: each recording's receipt, its event, its object under its lock, with its own bytes.
 
 use std::{
     collections::HashSet,
@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context;
-use caselock_domain::{id::RecordingId, object_key, time::Timestamp};
+use caselock_domain::{
+    object_key,
+    receipt::{KeyRing, Receipt, ReceiptPayload},
+};
 use caselock_log::{Followed, Log, Topic};
 use caselock_log_kafka::KafkaLog;
 use caselock_proto::events::v1::RecordingStored;
@@ -17,8 +20,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 
 use crate::{
-    connection::Servers,
-    record::{self, Line, Stored},
+    connection::{Receipts, Servers},
+    record::{self, Line},
 };
 
 /// Objects read back at once.
@@ -32,6 +35,8 @@ pub struct Again {
     /// The run's folder, or its record.jsonl.
     run: PathBuf,
     #[command(flatten)]
+    receipts: Receipts,
+    #[command(flatten)]
     servers: Servers,
 }
 
@@ -39,7 +44,7 @@ pub struct Again {
 pub async fn run(again: &Again) -> anyhow::Result<bool> {
     let path = if again.run.is_dir() { again.run.join("record.jsonl") } else { again.run.clone() };
     let lines = record::read(&path)?;
-    let problems = check(&again.servers, &lines).await?;
+    let problems = check(&again.servers, &again.receipts.keys()?, &lines).await?;
     for problem in &problems {
         println!("{problem}");
     }
@@ -48,56 +53,65 @@ pub async fn run(again: &Again) -> anyhow::Result<bool> {
 }
 
 /// What is not as it must be: one line each.
-pub async fn check(servers: &Servers, lines: &[Line]) -> anyhow::Result<Vec<String>> {
-    let mut problems = Vec::new();
+pub async fn check(servers: &Servers, keys: &KeyRing, lines: &[Line]) -> anyhow::Result<Vec<String>> {
+    let (mut problems, mut stored) = (Vec::new(), Vec::new());
     let mut ids = HashSet::new();
     for line in lines {
-        match &line.stored {
-            // Acknowledged whole, and no receipt: what a receipt is for.
-            None if line.accepted.is_some() => {
-                let why = line.error.as_deref().unwrap_or("no error");
-                problems.push(format!("{}: acknowledged, and not stored: {why}", line.key));
+        match vouched_for(line, keys) {
+            Ok(receipt) if !ids.insert(receipt.recording_id) => {
+                problems.push(format!("{}: two recordings have the id {}", line.key, receipt.recording_id));
             }
-            Some(stored) if !ids.insert(stored.recording_id.as_str()) => {
-                problems.push(format!("{}: two recordings have the id {}", line.key, stored.recording_id));
-            }
-            _ => {}
+            Ok(receipt) => stored.push((line, receipt)),
+            Err(why) => problems.push(format!("{}: {why}", line.key)),
         }
     }
-    let stored: Vec<_> = lines.iter().filter_map(|line| Some((line, line.stored.as_ref()?))).collect();
     let store = servers.store().await;
-    let found = stream::iter(&stored).map(|(line, stored)| object(&*store, line, stored)).buffer_unordered(AT_ONCE);
+    let found = stream::iter(&stored).map(|(line, receipt)| object(&*store, line, receipt)).buffer_unordered(AT_ONCE);
     let found: Vec<Option<String>> = found.try_collect().await?;
     problems.extend(found.into_iter().flatten());
 
     let mut told = told(servers).await?;
     let give_up = Instant::now() + EVENTS;
-    let has_event = |told: &HashSet<(String, String)>, stored: &Stored| {
-        told.contains(&(stored.recording_id.clone(), stored.version.clone()))
+    let has_event = |told: &HashSet<(String, String)>, receipt: &ReceiptPayload| {
+        told.contains(&(receipt.recording_id.to_string(), receipt.version.clone()))
     };
-    while stored.iter().any(|(_, stored)| !has_event(&told, stored)) && Instant::now() < give_up {
+    while stored.iter().any(|(_, receipt)| !has_event(&told, receipt)) && Instant::now() < give_up {
         tokio::time::sleep(Duration::from_secs(1)).await;
         told = self::told(servers).await?;
     }
-    let untold = stored.iter().filter(|(_, stored)| !has_event(&told, stored));
+    let untold = stored.iter().filter(|(_, receipt)| !has_event(&told, receipt));
     problems.extend(untold.map(|(line, _)| format!("{}: no event tells that it is stored", line.key)));
     Ok(problems)
 }
 
+/// What a recording's receipt says, if it is one of this recording and its signature is good.
+fn vouched_for(line: &Line, keys: &KeyRing) -> Result<ReceiptPayload, String> {
+    let Some(envelope) = &line.receipt else {
+        let why = line.error.as_deref().unwrap_or("no error");
+        let acknowledged = if line.accepted.is_some() { "acknowledged, and " } else { "" };
+        return Err(format!("{acknowledged}not stored: {why}"));
+    };
+    let verified = Receipt::try_from(envelope).and_then(|receipt| keys.verify(&receipt));
+    let receipt = verified.map_err(|error| format!("its receipt is not good: {error}"))?;
+    let says = (receipt.bureau.as_str(), receipt.size, receipt.blake3.to_hex(), receipt.legal_hold);
+    let is = (line.bureau.as_str(), line.size, line.blake3.clone(), line.has_case);
+    if says == is { Ok(receipt) } else { Err(format!("its receipt says {says:?}, not {is:?}")) }
+}
+
 /// What is wrong with a recording's object.
-async fn object(store: &dyn Store, line: &Line, stored: &Stored) -> anyhow::Result<Option<String>> {
-    let Stored { recording_id, generation, object_key, version, locked_until } = stored;
+async fn object(store: &dyn Store, line: &Line, receipt: &ReceiptPayload) -> anyhow::Result<Option<String>> {
+    let ReceiptPayload { bureau, recording_id, generation, object_key, version, locked_until, legal_hold, .. } =
+        receipt;
     let versions = store.versions(object_key).await?;
     if versions.len() != 1 || versions[0].id != *version {
         return Ok(Some(format!("{}: {object_key} has not the one version {version}: {versions:?}", line.key)));
     }
     let lock = store.lock(object_key, version).await?;
-    let until: Timestamp = locked_until.parse().context("a record's time")?;
-    if lock.until < Some(until) {
-        return Ok(Some(format!("{}: {object_key} is locked until {:?}, not {until}", line.key, lock.until)));
+    if lock.until < Some(*locked_until) || (*legal_hold && !lock.hold) {
+        let lacks = format!("{object_key} has {lock:?}, not {locked_until} and a hold: {legal_hold}");
+        return Ok(Some(format!("{}: {lacks}", line.key)));
     }
-    let id: RecordingId = recording_id.parse().context("a record's id")?;
-    let manifest = object_key::manifest(&line.bureau.parse().context("a record's bureau")?, id, *generation);
+    let manifest = object_key::manifest(bureau, *recording_id, *generation);
     if oldest_version(store, &manifest).await?.is_none() {
         return Ok(Some(format!("{}: there is no {manifest}", line.key)));
     }

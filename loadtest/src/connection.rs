@@ -87,6 +87,23 @@ pub async fn prepare(servers: &Servers) -> anyhow::Result<()> {
     servers.store().await.create_bucket().await.context("make the bucket")
 }
 
+/// What receipts are checked with.
+#[derive(Debug, Args)]
+pub struct Receipts {
+    /// The public key that receipts are signed with.
+    #[arg(long, value_name = "FILE")]
+    receipt_key: PathBuf,
+}
+
+impl Receipts {
+    /// The key.
+    pub fn keys(&self) -> anyhow::Result<KeyRing> {
+        let mut keys = KeyRing::default();
+        keys.add_pem(&read(&self.receipt_key)?).context("read the receipts' key")?;
+        Ok(keys)
+    }
+}
+
 /// The gateways, and who calls them.
 #[derive(Debug, Args)]
 pub struct Gateways {
@@ -99,9 +116,6 @@ pub struct Gateways {
     /// The bureaus; of several each has a connection of its own.
     #[arg(long, value_delimiter = ',', default_value = "demo", value_name = "NAME")]
     pub bureaus: Vec<String>,
-    /// The public key that receipts are signed with.
-    #[arg(long, value_name = "FILE")]
-    receipt_key: PathBuf,
     /// Connections of each bureau: commands at once, docking PCs.
     #[arg(long, default_value_t = 1)]
     connections: usize,
@@ -109,9 +123,7 @@ pub struct Gateways {
 
 impl Gateways {
     /// A client for each bureau and connection, those of a bureau side by side.
-    pub fn clients(&self) -> anyhow::Result<Vec<(String, Vec<Arc<Client>>)>> {
-        let mut keys = KeyRing::default();
-        keys.add_pem(&read(&self.receipt_key)?).context("read the receipts' key")?;
+    pub fn clients(&self, keys: &KeyRing) -> anyhow::Result<Vec<(String, Vec<Arc<Client>>)>> {
         let clients = self.bureaus.iter().map(|bureau| {
             let connect = Connect { servers: self.server.clone(), tls: self.tls(bureau)? };
             let own = (0..self.connections.max(1)).map(|_| Ok(Arc::new(Client::new(&connect, keys.clone())?)));

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use caselock_client::{Client, Footage, Progress, Throttle, Upload};
-use caselock_domain::time::to_proto;
+use caselock_domain::{receipt::Envelope, time::to_proto};
 use caselock_proto::v1 as proto;
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -23,9 +23,9 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::{
     arrivals::Arrivals,
     check,
-    connection::{Gateways, Servers},
+    connection::{Gateways, Receipts, Servers},
     footage::{self, Source},
-    record::{Line, Record, Stored},
+    record::{Line, Record},
     report,
     sample::{Counts, Process, Sampling},
 };
@@ -46,6 +46,8 @@ pub struct Run {
     out: PathBuf,
     #[command(flatten)]
     gateways: Gateways,
+    #[command(flatten)]
+    receipts: Receipts,
     #[command(flatten)]
     servers: Servers,
     #[command(flatten)]
@@ -96,10 +98,11 @@ struct Job {
     due: Duration,
 }
 
-/// Uploads, measures, checks, and writes the report; whether everything that was acknowledged is there.
+/// Uploads, measures, checks, and writes the report; whether everything is there.
 pub async fn run(run: &Run) -> anyhow::Result<bool> {
     let sources = footage::sources(&run.footage)?;
-    let clients = run.gateways.clients()?;
+    let keys = run.receipts.keys()?;
+    let clients = run.gateways.clients(&keys)?;
     let due = run.arrivals.due()?;
     let sessions = sessions(run, &sources, due);
     if sessions.is_empty() {
@@ -155,7 +158,7 @@ pub async fn run(run: &Run) -> anyhow::Result<bool> {
     let usage = sampling.end().await?;
     load.bar.finish_and_clear();
     let lines = std::mem::take(&mut *load.lines.lock().unwrap_or_else(PoisonError::into_inner));
-    let problems = check::check(&run.servers, &lines).await?;
+    let problems = check::check(&run.servers, &keys, &lines).await?;
     let report = report::Report::new(&run.name, began_at, &lines, &usage, problems)?;
     report::write(&run.out, &report, &lines, &usage)?;
     Ok(report.is_good())
@@ -228,6 +231,7 @@ async fn upload(load: &Load, job: Job) -> Line {
         }
         Progress::Opened { .. } | Progress::Sealed => {}
     };
+    let has_case = !case_number.is_empty();
     let upload = Upload {
         metadata: metadata(&source.path, case_number),
         key: key.clone(),
@@ -239,12 +243,12 @@ async fn upload(load: &Load, job: Job) -> Line {
         Ok(footage) => client.upload(&footage, &upload).await,
         Err(error) => Err(error.into()),
     };
-    let (stored, error) = match uploaded {
-        Ok(uploaded) => (Some(uploaded.payload), None),
+    let (receipt, error) = match uploaded {
+        Ok(uploaded) => (Some(Envelope::from(&uploaded.receipt)), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    let receipted = stored.is_some().then(now);
-    if stored.is_some() {
+    let receipted = receipt.is_some().then(now);
+    if receipt.is_some() {
         load.counts.receipted.fetch_add(source.size, Ordering::Relaxed);
     }
     load.counts.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -257,19 +261,14 @@ async fn upload(load: &Load, job: Job) -> Line {
     Line {
         bureau,
         key,
+        has_case,
         size: source.size,
         blake3: source.blake3.clone(),
         due: due.as_secs_f64(),
         began,
         accepted,
         receipted,
-        stored: stored.map(|payload| Stored {
-            recording_id: payload.recording_id.to_string(),
-            generation: payload.generation,
-            object_key: payload.object_key,
-            version: payload.version,
-            locked_until: payload.locked_until.to_string(),
-        }),
+        receipt,
         retries: retries.into_inner(),
         error,
     }

@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 /// Loads a running Caselock, measures it, and checks that nothing was lost.
 ///
-/// Exit codes: 0 everything that was acknowledged is there; 1 something is not, or the load could not be made.
+/// Exit codes: 0 everything that was to be uploaded is there; 1 something is not, or the load could not be made.
 #[derive(Parser)]
 #[command(name = "caselock-loadtest", version)]
 struct Arguments {

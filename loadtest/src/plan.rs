@@ -11,7 +11,7 @@ use crate::arrivals::hours;
 /// Minutes of a day.
 const MINUTES: usize = 24 * 60;
 
-/// Your own numbers. A GB is 10⁹ bytes; defaults of costs are those of loadtest/README.md, rounded up.
+/// Your own numbers. A GB is 10⁹ bytes; defaults of costs are those of services/docs/capacity.md.
 #[derive(Debug, Args)]
 pub struct Plan {
     /// Bureaus, one for each county: the country has about 2,800.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use caselock_domain::receipt::Envelope;
 use serde::{Deserialize, Serialize};
 
 /// One recording. Times are seconds from the run's start.
@@ -16,6 +17,8 @@ pub struct Line {
     pub bureau: String,
     /// Its idempotency key.
     pub key: String,
+    /// Whether its case is named, so that it must be held.
+    pub has_case: bool,
     /// In bytes.
     pub size: u64,
     /// Of the file that was uploaded, in hex.
@@ -28,27 +31,12 @@ pub struct Line {
     pub accepted: Option<f64>,
     /// When its receipt was verified.
     pub receipted: Option<f64>,
-    /// What the receipt vouches for.
-    pub stored: Option<Stored>,
+    /// The receipt.
+    pub receipt: Option<Envelope>,
     /// How often something failed and was tried again, or the gateway asked to wait.
     pub retries: u32,
     /// Why it is not stored.
     pub error: Option<String>,
-}
-
-/// What a receipt vouches for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Stored {
-    /// The recording's id.
-    pub recording_id: String,
-    /// Its generation.
-    pub generation: u32,
-    /// The object's key.
-    pub object_key: String,
-    /// The object's version.
-    pub version: String,
-    /// Until when it is locked.
-    pub locked_until: String,
 }
 
 /// The lines of a run, as they come.

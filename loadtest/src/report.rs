@@ -80,7 +80,7 @@ impl Report {
         usage: &Usage,
         problems: Vec<String>,
     ) -> anyhow::Result<Self> {
-        let stored: Vec<_> = lines.iter().filter(|line| line.stored.is_some()).collect();
+        let stored: Vec<_> = lines.iter().filter(|line| line.receipt.is_some()).collect();
         let bytes: u64 = stored.iter().map(|line| line.size).sum();
         let first = lines.iter().map(|line| line.began).fold(f64::INFINITY, f64::min);
         let after = |at: fn(&Line) -> Option<f64>| lines.iter().filter_map(at).fold(first, f64::max) - first;
@@ -124,7 +124,7 @@ impl Report {
         })
     }
 
-    /// Whether everything that was acknowledged is there.
+    /// Whether everything is there.
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
@@ -223,7 +223,7 @@ fn page(report: &Report, lines: &[Line], usage: &Usage) -> anyhow::Result<String
     let errors: String =
         report.errors.iter().map(|(text, count)| format!("<li>{count} × {}</li>", escaped(text))).collect();
     let verdict = match report.problems.len() {
-        0 => "<p class=good>Everything that was acknowledged is there.</p>".to_owned(),
+        0 => "<p class=good>Everything is there.</p>".to_owned(),
         count => format!("<p class=bad>{count} problems</p>"),
     };
     let spans =

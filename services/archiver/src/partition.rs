@@ -119,8 +119,8 @@ enum Done {
         result: Result<Outcome, WorkError>,
         is_its_own: bool,
     },
-    /// Written, of the record at this offset with so many bytes.
-    DeadLetter(Offset, usize),
+    /// Written, of this record.
+    DeadLetter(Entry),
     End(Offset),
     Committed(Result<Commit, LogError>),
 }
@@ -297,7 +297,7 @@ impl Partition {
                 tokio::time::sleep(REST).await;
             }
             drop(permit);
-            Done::DeadLetter(entry.offset, entry.record.payload_len())
+            Done::DeadLetter(entry)
         });
     }
 
@@ -318,9 +318,7 @@ impl Partition {
         let mut given_way = Vec::new();
         for segment in std::mem::take(&mut driven.waiting) {
             match driven.place(&segment) {
-                Place::Done => {
-                    self.progress.finish(segment.entry.offset, segment.entry.record.payload_len());
-                }
+                Place::Done => self.progress.finish(&segment.entry),
                 Place::GiveWay => given_way.push(segment),
                 Place::Wait => driven.waiting.push(segment),
                 Place::Store { key, segment_size, multipart_id } => {
@@ -403,7 +401,7 @@ impl Partition {
                 }
                 self.step_done(id, generation, result, is_its_own);
             }
-            Done::DeadLetter(offset, bytes) => self.progress.finish(offset, bytes),
+            Done::DeadLetter(entry) => self.progress.finish(&entry),
             Done::End(end) => {
                 if let Some(round) = &mut self.round {
                     round.end = Some(end);
@@ -432,7 +430,7 @@ impl Partition {
                 }
                 self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
                 driven.stored.insert((segment.segment.generation, segment.segment.index));
-                self.progress.finish(segment.entry.offset, segment.entry.record.payload_len());
+                self.progress.finish(&segment.entry);
             }
             Ok(PartOutcome::Impossible(reason, settled_at)) => {
                 self.settling.extend(driven.settles(settled_at, self.read).map(|at| (at, id)));
@@ -511,9 +509,9 @@ impl Partition {
             while let Some(done) = self.tasks.join_next().await {
                 match done {
                     Ok(Done::Part { segment, result: Ok(PartOutcome::Stored(_)), .. }) => {
-                        self.progress.finish(segment.entry.offset, segment.entry.record.payload_len())
+                        self.progress.finish(&segment.entry)
                     }
-                    Ok(Done::DeadLetter(offset, bytes)) => self.progress.finish(offset, bytes),
+                    Ok(Done::DeadLetter(entry)) => self.progress.finish(&entry),
                     Ok(Done::Committed(result)) => self.progress.ended(result),
                     _ => {}
                 }

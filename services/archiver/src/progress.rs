@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use caselock_log::{Commits, Head, Log, LogError, Offset, Topic};
+use caselock_log::{Commits, Entry, Head, Log, LogError, Offset, Topic};
 use tokio::time::Instant;
 
 /// How often footage that is done with is deleted, or after how many bytes: that is several requests to the broker, which has
@@ -56,10 +56,10 @@ impl Progress {
         self.head.begin(offset);
     }
 
-    /// A record of so many bytes need not come again.
-    pub fn finish(&mut self, offset: Offset, bytes: usize) {
-        self.bytes += bytes;
-        self.head.finish(offset);
+    /// A record need not come again.
+    pub fn finish(&mut self, entry: &Entry) {
+        self.bytes += entry.record.payload_len();
+        self.head.finish(entry.offset);
     }
 
     /// Everything before this is finished.
@@ -118,7 +118,21 @@ impl Committer {
 
 #[cfg(test)]
 mod tests {
+    use caselock_log::Record;
+
     use super::*;
+
+    /// From 7 on, with one record taken.
+    fn begun() -> (Progress, Instant) {
+        let now = Instant::now();
+        let mut progress = Progress::new(7, now);
+        progress.begin(7);
+        (progress, now)
+    }
+
+    fn entry(offset: Offset, bytes: usize) -> Entry {
+        Entry { partition: 0, offset, record: Record::new("key", vec![0; bytes]) }
+    }
 
     fn due(progress: &mut Progress, now: Instant) -> Option<(Offset, bool)> {
         let commit = progress.due(now)?;
@@ -129,13 +143,11 @@ mod tests {
 
     #[test]
     fn what_is_finished_is_committed_at_once_and_deleted_after_a_while() {
-        let now = Instant::now();
-        let mut progress = Progress::new(7, now);
-        progress.begin(7);
+        let (mut progress, now) = begun();
         progress.begin(8);
-        progress.finish(8, 10);
+        progress.finish(&entry(8, 10));
         assert_eq!(due(&mut progress, now), None, "record 7 is not finished");
-        progress.finish(7, 10);
+        progress.finish(&entry(7, 10));
         assert_eq!(due(&mut progress, now), Some((9, false)));
         assert_eq!(due(&mut progress, now), None);
         assert_eq!(due(&mut progress, now + DELETE), Some((9, true)));
@@ -145,33 +157,27 @@ mod tests {
 
     #[test]
     fn many_bytes_are_deleted_sooner() {
-        let now = Instant::now();
-        let mut progress = Progress::new(0, now);
-        progress.begin(0);
-        progress.finish(0, DELETE_BYTES);
-        assert_eq!(due(&mut progress, now), Some((1, true)));
+        let (mut progress, now) = begun();
+        progress.finish(&entry(7, DELETE_BYTES));
+        assert_eq!(due(&mut progress, now), Some((8, true)));
     }
 
     #[test]
     fn what_failed_is_due_again_and_nothing_else_meanwhile() {
-        let now = Instant::now();
-        let mut progress = Progress::new(0, now);
-        progress.begin(0);
-        progress.finish(0, 1);
+        let (mut progress, now) = begun();
+        progress.finish(&entry(7, 1));
         assert!(progress.due(now).is_some());
         assert!(progress.due(now + DELETE).is_none(), "one is under way");
         progress.ended(Err(LogError::Unavailable("away".into())));
-        assert_eq!(due(&mut progress, now + DELETE), Some((1, true)));
+        assert_eq!(due(&mut progress, now + DELETE), Some((8, true)));
     }
 
     #[test]
     fn at_the_end_everything_finished_is_deleted() {
-        let now = Instant::now();
-        let mut progress = Progress::new(0, now);
-        progress.begin(0);
-        progress.finish(0, 1);
-        assert_eq!(due(&mut progress, now), Some((1, false)));
+        let (mut progress, now) = begun();
+        progress.finish(&entry(7, 1));
+        assert_eq!(due(&mut progress, now), Some((8, false)));
         let last = progress.last().unwrap();
-        assert_eq!((last.position, last.deletes), (1, true));
+        assert_eq!((last.position, last.deletes), (8, true));
     }
 }

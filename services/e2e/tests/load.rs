@@ -6,8 +6,12 @@ use std::{
     process::{Command, Output},
 };
 
+use caselock_domain::{
+    digest::Blake3,
+    receipt::{Envelope, Receipt, ReceiptPayload, ReceiptSigner},
+};
 use caselock_e2e::{Footage, Kind, Stack, Uploader, binary};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Twelve files at once through a gateway that has memory for two segments: whoever waits for memory does not keep the bytes of
 /// those that have it from coming through, and nobody is refused.
@@ -48,43 +52,63 @@ async fn a_run_is_checked_whole_and_again() {
         ("--prefix", stack.s3.prefix.clone()),
     ];
     let servers: Vec<String> = servers.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
-    let ca = stack.dir.path().join("ca");
-    let run = Command::new(binary("caselock-loadtest"))
-        .args(["run", footage.path().to_str().unwrap(), "--out", out.to_str().unwrap(), "--server", &stack.server])
-        .args(["--ca", ca.to_str().unwrap(), "--receipt-key", ca.join("receipt-key.pub.pem").to_str().unwrap()])
-        .args(["--bureaus", "demo,other", "--rate", "2", "--for", "2", "--files", "2", "--cases"])
-        .args(&servers)
-        .output()
-        .unwrap();
+    let keys = stack.dir.path().join("ca");
+    let loadtest = |arguments: &[&str]| -> Output {
+        let key = keys.join("receipt-key.pub.pem");
+        let mut command = Command::new(binary("caselock-loadtest"));
+        command.args(arguments).args(["--receipt-key", key.to_str().unwrap()]).args(&servers).output().unwrap()
+    };
+    let (files, ca, to) = (footage.path().to_str().unwrap(), keys.to_str().unwrap(), out.to_str().unwrap());
+    let run = |server: &str, arguments: &[&str]| {
+        let all = ["run", files, "--out", to, "--ca", ca, "--bureaus", "demo,other", "--server", server];
+        loadtest(&[&all, arguments].concat())
+    };
+    // What never got in is missing as well.
+    let nowhere = run("https://localhost:9", &["--patience", "1"]);
+    let said = String::from_utf8(nowhere.stdout).unwrap();
+    assert!(nowhere.status.code() == Some(1) && said.contains("PROBLEM") && said.contains("not stored"), "{said}");
+
+    let run = run(&stack.server, &["--rate", "2", "--for", "2", "--files", "2", "--cases"]);
     assert!(run.status.success(), "{run:?}");
     let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
     let report = &report["report"];
     assert!(report["recordings"] == report["stored"] && report["problems"] == Value::Array(Vec::new()), "{report}");
     assert!(report["whole"]["max"].as_f64() >= report["until_receipt"]["max"].as_f64(), "{report}");
     let page = fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(page.matches("<svg").count() == 5 && page.contains("Everything that was acknowledged is there"), "{page}");
+    assert!(page.matches("<svg").count() == 5 && page.contains("Everything is there"), "{page}");
 
-    let check = || -> Output {
-        Command::new(binary("caselock-loadtest")).arg("check").arg(&out).args(&servers).output().unwrap()
-    };
+    let check = || loadtest(&["check", to]);
     assert!(check().status.success());
-    // Had it been something else that was sent, or had no receipt come, it would have said so.
+    // Had no receipt come, or one of something else, it would have said so; and had other bytes been vouched for, or another bureau.
     let record = out.join("record.jsonl");
     let lines = fs::read_to_string(&record).unwrap();
-    for (field, wrong, said) in [
-        ("blake3", Value::from("00"), "has the BLAKE3"),
-        ("stored", Value::Null, "acknowledged, and not stored"),
-        ("bureau", Value::from("nobody"), "there is no v1/nobody/"),
+    let (first, others) = lines.split_once('\n').unwrap();
+    let first: Value = serde_json::from_str(first).unwrap();
+    let signer = ReceiptSigner::from_pem(&fs::read_to_string(keys.join("receipt-key.pem")).unwrap()).unwrap();
+    let vouched = |change: fn(&mut ReceiptPayload)| {
+        let envelope: Envelope = serde_json::from_value(first["receipt"].clone()).unwrap();
+        let mut payload = Receipt::try_from(&envelope).unwrap().payload().unwrap();
+        change(&mut payload);
+        let receipt = Envelope::from(&signer.sign(&payload).unwrap());
+        json!({ "bureau": payload.bureau, "blake3": payload.blake3, "receipt": receipt })
+    };
+    for (wrong, said) in [
+        (json!({ "receipt": null }), "acknowledged, and not stored"),
+        (json!({ "blake3": "00" }), "its receipt says"),
+        (json!({ "has_case": false }), "its receipt says"),
+        (json!({ "receipt": { "payloadType": "other", "payload": "", "signatures": [] } }), "its receipt is not good"),
+        (vouched(|payload| payload.blake3 = Blake3([0; 32])), "has the BLAKE3"),
+        (vouched(|payload| payload.bureau = "nobody".parse().unwrap()), "there is no v1/nobody/"),
+        (vouched(|payload| payload.version = "other".into()), "has not the one version"),
     ] {
-        let (first, others) = lines.split_once('\n').unwrap();
-        let mut first: Value = serde_json::from_str(first).unwrap();
-        first[field] = wrong;
-        fs::write(&record, format!("{first}\n{others}")).unwrap();
+        let mut line = first.clone();
+        line.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        fs::write(&record, format!("{line}\n{others}")).unwrap();
         let found = check();
         let text = String::from_utf8(found.stdout).unwrap();
         assert!(
             found.status.code() == Some(1) && text.contains(said) && text.contains(", 1 problems"),
-            "{field}: {text}"
+            "{wrong}: {text}"
         );
     }
     stack.stop();

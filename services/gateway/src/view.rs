@@ -53,6 +53,12 @@ struct Partition {
     changes: broadcast::Sender<RecordingId>,
 }
 
+impl Partition {
+    fn advance(&self, position: Offset) {
+        self.position.send_modify(|at| *at = position.max(*at));
+    }
+}
+
 #[derive(Default)]
 struct Known {
     recordings: HashMap<RecordingId, RecordingFacts>,
@@ -90,7 +96,9 @@ impl View {
             match followed? {
                 Followed::Entry(entry) => self.apply(entry),
                 Followed::End { partition, position } => {
-                    self.advance(partition, position);
+                    if let Some(partition) = self.partitions.get(partition as usize) {
+                        partition.advance(position);
+                    }
                     unread.retain(|p| *p != partition);
                     if unread.is_empty() {
                         health.up("uploads-view");
@@ -101,27 +109,20 @@ impl View {
         Err(LogError::Unavailable("the follower ended".into()))
     }
 
-    fn advance(&self, partition: u32, position: Offset) {
-        if let Some(partition) = self.partitions.get(partition as usize) {
-            partition.position.send_modify(|at| *at = position.max(*at));
-        }
-    }
-
     fn apply(&self, entry: Entry) {
-        let Entry { partition, offset, record } = entry;
+        let Entry { partition: number, offset, record } = entry;
+        let Some(partition) = self.partitions.get(number as usize) else { return };
         match fact::decode(&record.key, record.payload.as_deref()) {
             Ok((key, fact)) => {
                 let recording = key.recording;
                 self.known.write().unwrap_or_else(PoisonError::into_inner).apply(&key, offset, fact);
-                self.advance(partition, offset + 1);
-                if let Some(partition) = self.partitions.get(partition as usize) {
-                    // Nobody watching is no error.
-                    let _ = partition.changes.send(recording);
-                }
+                partition.advance(offset + 1);
+                // Nobody watching is no error.
+                let _ = partition.changes.send(recording);
             }
             Err(error) => {
-                tracing::error!(%error, partition, offset, "a record of uploads can't be read");
-                self.advance(partition, offset + 1);
+                tracing::error!(%error, partition = number, offset, "a record of uploads can't be read");
+                partition.advance(offset + 1);
             }
         }
     }
