@@ -67,8 +67,8 @@ impl Servers {
             prefix: self.prefix.clone(),
             region: self.region.clone(),
             endpoint: Some(self.endpoint.clone()),
-            access_key: Some(self.access_key.clone()),
-            secret_key: Some(self.secret_key.clone()),
+            access_key: Some(self.access_key.clone().into()),
+            secret_key: Some(self.secret_key.clone().into()),
         };
         S3Store::open(&config).await
     }

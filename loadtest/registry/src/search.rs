@@ -44,7 +44,7 @@ pub struct Find {
 
 /// Fills and measures.
 pub async fn run(asked: &Find) -> anyhow::Result<()> {
-    let db = Db::open(&asked.database).await.context("open the database")?;
+    let db = Db::open(&*asked.database).await.context("open the database")?;
     let count = sqlx::query("SELECT COUNT(*) FROM recordings").fetch_one(db.pool()).await?;
     let there = count.try_get::<i64, _>(0)? as u64;
     if there < asked.recordings {

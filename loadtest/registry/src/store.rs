@@ -67,7 +67,7 @@ pub async fn run(asked: &OfStore) -> anyhow::Result<()> {
         }
     };
     println!("filled with {} recordings in {:.0} s", asked.recordings, began.elapsed().as_secs_f64());
-    let db = Db::open(&asked.database).await.context("open the database")?;
+    let db = Db::open(&*asked.database).await.context("open the database")?;
     let cases = Cases::new(db, store, system_clock(), Arc::new(Rules::packaged()?), 6.months());
     let began = Instant::now();
     let count = rebuild(&cases).await?;
@@ -104,8 +104,8 @@ fn s3_config() -> Option<S3Config> {
         prefix: String::new(),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: Some(variable("ENDPOINT")?),
-        access_key: variable("ACCESS_KEY"),
-        secret_key: variable("SECRET_KEY"),
+        access_key: variable("ACCESS_KEY").map(Into::into),
+        secret_key: variable("SECRET_KEY").map(Into::into),
     })
 }
 

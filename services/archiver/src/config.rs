@@ -3,19 +3,22 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use caselock_domain::{receipt::ReceiptSigner, retention};
 use jiff::Span;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The archiver's settings.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ArchiverConfig {
-    /// The Ed25519 key receipts are signed with, PKCS#8 PEM.
+    /// The Ed25519 key receipts are signed with, PKCS#8 PEM. Needed.
     pub signing_key: PathBuf,
-    /// Bytes of segments in memory at once.
+    /// Bytes of segments that are worked on at once. At least one segment of 16 MiB. The Kafka client fetches up to 64 MiB ahead
+    /// beside it.
     pub window: u64,
-    /// Days after which an upload that was never sealed is abandoned. Less than the store keeps unfinished multipart uploads.
+    /// Days after which an upload that was never sealed is given up, counted from when the archiver began to store it, or from its
+    /// opening if nothing came. Must be less than the store keeps unfinished multipart uploads.
     pub abandon_after_days: u32,
-    /// Days the facts of a stored recording stay in the log.
+    /// Days the log remembers a stored recording.
     pub keep_facts_days: u32,
     /// How long recordings are locked at least.
     pub retention: RetentionConfig,
@@ -50,13 +53,12 @@ impl ArchiverConfig {
 }
 
 /// The floor.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RetentionConfig {
-    /// The period, ISO 8601 in calendar units. Less than six months (P6M, Article 15) is refused.
+    /// How long recordings are locked, ISO 8601 in years, months, weeks or days. Less than six months (P6M, Article 15) is refused.
     pub period: String,
-    /// A period in clock units, for example PT30S, instead. Only for tests that watch locks run out: footage stored under
-    /// it is not kept as the law asks.
+    /// A short period such as `PT30S` instead. Only for tests that watch locks run out: such locks are not lawful.
     pub unlawful_period_for_tests: Option<String>,
 }
 

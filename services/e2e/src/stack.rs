@@ -14,6 +14,7 @@ use caselock_domain::receipt::KeyRing;
 use caselock_log::{Entry, Log, LogError, Topic, embedded::EmbeddedLog};
 use caselock_log_kafka::{KafkaConfig, KafkaLog, Provision, provision};
 use caselock_runtime::clock::system_clock;
+use caselock_runtime::secret::Secret;
 use caselock_store::{Store, fs::FsStore, oldest_version};
 use caselock_store_s3::{S3Config, S3Store};
 use tempfile::TempDir;
@@ -34,6 +35,8 @@ const PARTITIONS: u32 = 4;
 
 pub struct Stack {
     pub kind: Kind,
+    /// Before the folder: what a failed one said is read from there as it goes.
+    pub programs: BTreeMap<&'static str, Program>,
     pub dir: TempDir,
     pub server: String,
     pub registry: String,
@@ -41,9 +44,9 @@ pub struct Stack {
     pub s3: S3Config,
     /// What the shell does before it starts a program.
     pub first: &'static str,
-    config: Vec<(String, String)>,
+    /// The settings of all services.
+    pub config: Vec<(String, String)>,
     admin: BTreeMap<&'static str, u16>,
-    pub programs: BTreeMap<&'static str, Program>,
     /// A store of this test's own.
     _own: Option<Server>,
 }
@@ -173,13 +176,14 @@ impl Stack {
                 config.push(("s3.bucket".into(), self.s3.bucket.clone()));
                 config.push(("s3.prefix".into(), self.s3.prefix.clone()));
                 config.push(("s3.region".into(), self.s3.region.clone()));
+                let read = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.read().unwrap());
                 let named = [
-                    ("endpoint", &self.s3.endpoint),
-                    ("access_key", &self.s3.access_key),
-                    ("secret_key", &self.s3.secret_key),
+                    ("endpoint", self.s3.endpoint.clone()),
+                    ("access_key", read(&self.s3.access_key)),
+                    ("secret_key", read(&self.s3.secret_key)),
                 ];
                 for (key, value) in named {
-                    config.extend(value.clone().map(|value| (format!("s3.{key}"), format!("\"{value}\""))));
+                    config.extend(value.map(|value| (format!("s3.{key}"), format!("\"{value}\""))));
                 }
             }
         }
@@ -363,8 +367,10 @@ fn s3_config(variables: &dyn Fn(&str) -> Option<String>) -> S3Config {
         bucket: variable("BUCKET").unwrap_or(own),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: variable("ENDPOINT"),
-        access_key: Some(variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against")),
-        secret_key: variable("SECRET_KEY"),
+        access_key: Some(
+            variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against").into(),
+        ),
+        secret_key: variable("SECRET_KEY").map(Into::into),
     }
 }
 

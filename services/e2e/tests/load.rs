@@ -46,8 +46,8 @@ async fn a_run_is_checked_whole_and_again() {
         ("--partitions", stack.kafka.partitions.unwrap().to_string()),
         ("--endpoint", stack.s3.endpoint.clone().unwrap()),
         ("--region", stack.s3.region.clone()),
-        ("--access-key", stack.s3.access_key.clone().unwrap()),
-        ("--secret-key", stack.s3.secret_key.clone().unwrap()),
+        ("--access-key", stack.s3.access_key.as_ref().unwrap().read().unwrap()),
+        ("--secret-key", stack.s3.secret_key.as_ref().unwrap().read().unwrap()),
         ("--bucket", stack.s3.bucket.clone()),
         ("--prefix", stack.s3.prefix.clone()),
     ];
@@ -90,7 +90,7 @@ async fn a_run_is_checked_whole_and_again() {
         let mut payload = Receipt::try_from(&envelope).unwrap().payload().unwrap();
         change(&mut payload);
         let receipt = Envelope::from(&signer.sign(&payload).unwrap());
-        json!({ "bureau": payload.bureau, "blake3": payload.blake3, "receipt": receipt })
+        json!({ "bureau": payload.bureau, "blake3": payload.blake3.to_hex(), "receipt": receipt })
     };
     for (wrong, said) in [
         (json!({ "receipt": null }), "acknowledged, and not stored"),
@@ -99,7 +99,6 @@ async fn a_run_is_checked_whole_and_again() {
         (json!({ "receipt": { "payloadType": "other", "payload": "", "signatures": [] } }), "its receipt is not good"),
         (vouched(|payload| payload.blake3 = Blake3([0; 32])), "has the BLAKE3"),
         (vouched(|payload| payload.bureau = "nobody".parse().unwrap()), "there is no v1/nobody/"),
-        (vouched(|payload| payload.version = "other".into()), "has not the one version"),
     ] {
         let mut line = first.clone();
         line.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());

@@ -49,7 +49,7 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     let uploader = Uploader::new(&stack);
     let first = uploader.upload(footage.path(), &["--set", "case_number=（2026）罚－１"]);
     first.expect_stored(2);
-    let db = Db::open(&database(&path)).await.unwrap();
+    let db = Db::open(database(&path)).await.unwrap();
     let mut followed = known(&db, &first).await;
     assert_eq!(followed[0].case_number.as_deref(), Some("(2026)罚-1"));
     assert!(followed.iter().all(|recording| recording.hold_at_storing));
@@ -65,7 +65,7 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
     // A new database beside a store that is not empty: the registry makes it anew by itself, cases included.
     let lost = stack.dir.path().join("lost.sqlite");
     let anew = stack.spawn("registry", free_port(), &[("registry.database", database(&lost))]).ready();
-    let db = Db::open(&database(&lost)).await.unwrap();
+    let db = Db::open(database(&lost)).await.unwrap();
     wait_until("the end of the rebuild", || anew.log().contains("the rebuild from the store is done"));
     let mut again = known(&db, &first).await;
     again.extend(known(&db, &second).await);
@@ -83,7 +83,7 @@ async fn nothing_is_missed_while_it_is_down_and_the_bucket_alone_says_the_same()
         .unwrap();
     assert!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
     assert_eq!(String::from_utf8_lossy(&rebuilt.stdout), "3 recordings were read from the store\n");
-    let db = Db::open(&database(&other)).await.unwrap();
+    let db = Db::open(database(&other)).await.unwrap();
     let mut again = known(&db, &first).await;
     again.extend(known(&db, &second).await);
     assert_eq!(again, followed);
@@ -127,7 +127,7 @@ async fn a_rebuild_killed_anywhere_ends_in_the_same_state() {
     }
     assert!(killed > 0, "no kill came in time");
     assert!(rebuild(&torn).wait_with_output().unwrap().status.success());
-    let (whole, torn) = (Db::open(&database(&whole)).await.unwrap(), Db::open(&database(&torn)).await.unwrap());
+    let (whole, torn) = (Db::open(database(&whole)).await.unwrap(), Db::open(database(&torn)).await.unwrap());
     let all = known(&whole, &run).await;
     assert_eq!(known(&torn, &run).await, all);
     assert!(!torn.is_rebuilding().await.unwrap());

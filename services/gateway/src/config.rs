@@ -3,6 +3,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::ensure;
 use caselock_domain::shape::{LARGE_SEGMENT, MAX_CHUNK, STREAMS_PER_CONNECTION};
 use caselock_front::{Door, TlsConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The HTTP/2 window of a stream.
@@ -24,31 +25,34 @@ pub(crate) const UNREAD: Duration = Duration::from_secs(60);
 pub(crate) const FRAME: u32 = 128 << 10;
 
 /// The gateway's settings.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GatewayConfig {
     /// Address and port of the gRPC front door.
     pub listen: SocketAddr,
-    /// Certificates. Without them the gateway refuses to start unless `plaintext_bureau` is set.
+    /// Certificates of the server, and the CA of the bureaus'. Without them the gateway refuses to start unless `plaintext_bureau` is
+    /// set.
     pub tls: Option<TlsConfig>,
-    /// Serves without TLS, every client being this bureau. Only on a loopback address; for trying things out.
+    /// Instead of TLS: every client is this bureau. On a loopback address only; for trying things out.
     pub plaintext_bureau: Option<String>,
-    /// Bytes that peers can make the gateway hold: the windows of `connections`, a message of each of `streams`, 32 MiB for
-    /// watches, and, with what remains, segments.
+    /// Bytes that peers can make the gateway hold: 2.1 MiB for each of `connections`, 1.2 MiB for each of `streams` and of 64 calls,
+    /// 32 MiB for watches, and what remains, at least 16 MiB, for segments. The process needs about 150 MiB beside it, and twice the
+    /// size of the segments that are being handed to Kafka at one moment. In one process, the log keeps up to 64 MiB of the newest
+    /// footage beside it.
     pub memory_budget: u64,
-    /// The share of segments' memory, streams, connections and backlog one bureau may have, in percent.
+    /// The share of segments' memory, streams, connections and the backlog cap that one bureau may have, in percent.
     pub bureau_share_percent: u8,
-    /// Bytes that may wait in the log for the archiver; beyond it segments are refused.
+    /// Bytes in the log that are not in the store yet; beyond it segments are refused (`BACKLOG_FULL`).
     pub backlog_cap: u64,
     /// Uploads one bureau may have open.
     pub open_uploads_per_bureau: u64,
     /// Recordings one bureau may have announced and not opened.
     pub announced_per_bureau: u64,
-    /// Connections at once.
+    /// Connections at once. More wait; one beyond a bureau's share is closed.
     pub connections: u32,
-    /// Streams of segments at once, over all connections.
+    /// Streams of segments at once, over all connections. More wait for 5 seconds and are then refused (`MEMORY_BUDGET`).
     pub streams: u32,
-    /// Seconds after which a stream of segments is ended, so that the client opens the next, perhaps elsewhere.
+    /// Seconds after which a stream of segments is ended, so that the client opens the next, perhaps at another gateway.
     pub stream_life_seconds: u64,
     /// Seconds a stream may take for each MiB of a segment.
     pub chunk_timeout_seconds: u64,

@@ -11,6 +11,7 @@ use caselock_runtime::{
     telemetry::TelemetryConfig,
 };
 use clap::Parser;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Takes footage from bureaus over gRPC and puts it into Kafka.
@@ -21,7 +22,7 @@ struct Arguments {
     flags: Flags,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Config {
     gateway: GatewayConfig,

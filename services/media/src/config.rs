@@ -1,25 +1,27 @@
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The media service's settings.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MediaConfig {
-    /// The worker's program; the one beside this program where it is empty.
+    /// The worker's program. Where it is empty: `caselock-media-worker` beside this program.
     pub worker: PathBuf,
-    /// Where originals are put while they are worked on: as large as the largest original, and its derivatives, for each
-    /// job at once. The system's own place for temporary files where it is empty.
+    /// Where originals are put while they are worked on: room for the largest original and its derivatives, for each job at once.
+    /// Where it is empty: the system's folder for temporary files.
     pub scratch: PathBuf,
-    /// Jobs at once.
+    /// Jobs at once. Digests are made in Linux's idle class: where other work of the same container, or of the one process, keeps
+    /// every processor busy without a pause, they wait, and so does what reading back finds.
     pub jobs: u32,
     /// Bytes of memory a worker may have.
     pub worker_memory: u64,
-    /// Seconds of CPU a worker may have, beside what its input's length grants.
+    /// Seconds of CPU a worker may use, beside what its input grants.
     pub worker_cpu_seconds: u64,
-    /// Seconds a worker may take, beside what its input's length grants.
+    /// Seconds a worker may take, beside what its input grants.
     pub worker_wall_seconds: u64,
-    /// Seconds of CPU, and twice as many by the clock, granted for each MiB of input.
+    /// Granted for each MiB of input: so many seconds of CPU, and twice as many by the clock.
     pub worker_seconds_per_mib: u64,
 }
 

@@ -12,6 +12,7 @@ use caselock_runtime::{
 };
 use caselock_store_s3::{S3Config, S3Store};
 use clap::Parser;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Reads stored originals back whole, digests them, and makes proxies and pictures.
@@ -22,7 +23,7 @@ struct Arguments {
     flags: Flags,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Config {
     media: MediaConfig,

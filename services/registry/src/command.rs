@@ -44,7 +44,7 @@ pub async fn run_audit(
 
 async fn open(config: &RegistryConfig, store: Arc<dyn Store>, clock: Clock) -> anyhow::Result<Cases> {
     config.check_state()?;
-    let db = Db::open(&config.database).await.context("open the registry's database")?;
+    let db = Db::open(config.database.clone()).await.context("open the registry's database")?;
     Ok(Cases::new(db, store, clock, Arc::new(config.rules()?), config.periods()?.rolling.to))
 }
 

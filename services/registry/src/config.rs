@@ -7,8 +7,10 @@ use caselock_domain::{
     retention::{check_period, end_of, rule::Rolling},
 };
 use caselock_front::{Door, TlsConfig};
+use caselock_runtime::secret::Secret;
 use jiff::{SignedDuration, Span, Timestamp};
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Rules, rules::FILE_NUMBERS};
@@ -17,44 +19,50 @@ use crate::{Rules, rules::FILE_NUMBERS};
 const PERMANENT: &str = "permanent";
 
 /// The registry's settings.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RegistryConfig {
-    /// The database: `postgres://USER:PASSWORD@HOST/NAME`, or `sqlite:PATH?mode=rwc`.
-    pub database: String,
+    /// The database: `postgres://USER:PASSWORD@HOST/NAME`, `sqlite:PATH?mode=rwc`, or `file:PATH` of a file that has such an address;
+    /// the file is read anew every half minute, so that a password can be changed. Needed, but in the standalone process.
+    pub database: Secret,
     /// Address and port of the gRPC API.
     pub listen: SocketAddr,
-    /// Certificates. Without them the registry refuses to start unless `plaintext_bureau` is set.
+    /// As the gateway's. In the standalone process the gateway's, unless given.
     pub tls: Option<TlsConfig>,
-    /// Serves without TLS: every client is this bureau, and an operator. Only on a loopback address; for trying things out.
+    /// Instead of TLS: every client is this bureau, and an operator. On a loopback address only; for trying things out.
     pub plaintext_bureau: Option<String>,
-    /// Connections at once.
+    /// Connections at once. More wait; one beyond 60 % for one bureau is closed.
     pub connections: u32,
     /// Whether gRPC reflection answers.
     pub reflection: bool,
-    /// Whether a bureau may close its cases itself, which locks recordings for years; otherwise only an operator may.
+    /// Whether a bureau may close its cases itself. Closing locks recordings for years, which nobody can take back: otherwise only an
+    /// operator may.
     pub bureaus_close_cases: bool,
     /// Whether a bureau may extend its deadlines itself, naming who approved it (Article 13); otherwise only an operator may.
     pub bureaus_extend_deadlines: bool,
-    /// Working days, as JSON of the form of the packaged calendar, instead of that.
+    /// A JSON file with working days, instead of the packaged ones (`services/libs/domain/data/calendar.json` shows the form). What
+    /// was reckoned by another `version` is reckoned anew at the start, and told of anew where it is moved: give each edition a
+    /// version of its own.
     pub calendar: Option<PathBuf>,
-    /// How long before a deadline it is near, ISO 8601 in clock units.
+    /// How long before a deadline it is told that it is near, ISO 8601 in clock units.
     pub near: String,
-    /// How far a recording's times may be from its document's, ISO 8601 in clock units (Article 10).
+    /// How far a recording's times may be from its document's without a flag (Article 10), ISO 8601 in clock units.
     pub document_tolerance: String,
-    /// Names of files that devices count: a regular expression with the groups `series` and `number` (Article 21).
+    /// A regular expression for names of files that devices count, with the groups `series` and `number` (Article 21).
     pub file_numbers: String,
     /// Recordings a second, at most, that are compared with the store in the background.
     pub pace: u32,
-    /// How long the file of a closed case is kept, by the name of its class: an ISO 8601 period, or `permanent`.
+    /// How long the file of a closed case is kept, by the name of its class: a period as of `archiver.retention.period`, or
+    /// `permanent`. What is given in a file replaces all of it.
     pub classes: BTreeMap<String, String>,
-    /// Whether a period counts from the closing day, or from the first of January after it.
+    /// From when such a period counts: `closing_day`, or `next_year`, the first of January after it.
+    #[schemars(with = "String")]
     pub period_start: PeriodStart,
-    /// Locks of what is held for a case are set anew once less than this remains,
+    /// What is held for a case gets a new date once less than this remains of its lock.
     pub roll_when_under: String,
-    /// to so long from then.
+    /// So long from then that date is.
     pub roll_to: String,
-    /// Allows periods that are too short, in clock units as well. Only for tests that watch locks run out.
+    /// Allows periods that are too short, such as `PT30S`. Only for tests that watch locks run out: such locks are not lawful.
     pub unlawful_periods_for_tests: bool,
 }
 
@@ -62,7 +70,7 @@ impl Default for RegistryConfig {
     fn default() -> Self {
         let classes = [("10y", "P10Y"), ("30y", "P30Y"), ("permanent", PERMANENT)];
         Self {
-            database: String::new(),
+            database: Secret::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 7444)),
             tls: None,
             plaintext_bureau: None,
@@ -106,8 +114,9 @@ impl RegistryConfig {
 
     /// The same of what state and rules are made from: audit and rebuild serve nobody, and need no more.
     pub fn check_state(&self) -> anyhow::Result<()> {
-        if !self.database.is_empty()
-            && !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| self.database.starts_with(scheme))
+        let database = self.database.read().context("registry.database")?;
+        if !database.is_empty()
+            && !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| database.starts_with(scheme))
         {
             bail!("registry.database must be postgres://USER:PASSWORD@HOST/NAME or sqlite:PATH?mode=rwc");
         }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use caselock_log::{Offset, Topic};
+use caselock_runtime::secret::Secret;
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection, Row, Transaction,
     any::{AnyPoolOptions, install_default_drivers},
@@ -22,12 +23,15 @@ const CONNECTIONS: u32 = 16;
 const LEAD: i64 = 0x6361_7365_6c6f_636b;
 /// How often the lead is asked for, and whether it is still there.
 const BEAT: Duration = Duration::from_secs(2);
+/// How often a file that has the database's address is read.
+const SECRETS: Duration = Duration::from_secs(30);
 
 /// An open database, its schema up to date.
 #[derive(Clone)]
 pub struct Db {
     pool: AnyPool,
-    url: String,
+    url: Secret,
+    is_sqlite: bool,
 }
 
 /// The right to be the one registry that works on a database: there is one writer of locks.
@@ -47,31 +51,55 @@ impl Lead {
     }
 }
 
+/// New connections are made with what the file says then: a password may be changed while the registry runs.
+async fn follow(pool: AnyPool, url: Secret, mut known: String) {
+    while !pool.is_closed() {
+        tokio::time::sleep(SECRETS).await;
+        match url.read() {
+            Ok(now) if now == known => {}
+            Ok(now) => match now.parse() {
+                Ok(options) => {
+                    pool.set_connect_options(options);
+                    known = now;
+                    tracing::info!("registry.database has changed: new connections use it");
+                }
+                Err(error) => tracing::error!(%error, "registry.database can't be used; going on with the one before"),
+            },
+            Err(error) => tracing::error!(%error, "going on with the registry.database before"),
+        }
+    }
+}
+
 impl Db {
     /// Opens `sqlite:PATH` or `postgres://…`, and brings its schema up to date.
-    pub async fn open(url: &str) -> Result<Self, RegistryError> {
+    pub async fn open(url: impl Into<Secret>) -> Result<Self, RegistryError> {
         install_default_drivers();
-        let is_sqlite = url.starts_with("sqlite:");
+        let url = url.into();
+        let read = url.read()?;
+        let is_sqlite = read.starts_with("sqlite:");
         // SQLite has one writer: with one connection, transactions wait for each other and never fail for it.
         let options = AnyPoolOptions::new().acquire_timeout(PATIENCE);
         let options = options.max_connections(if is_sqlite { 1 } else { CONNECTIONS });
-        let pool = options.connect(url).await?;
+        let pool = options.connect(&read).await?;
         if is_sqlite {
             sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
                 .execute(&pool)
                 .await?;
         }
         MIGRATIONS.run(&pool).await?;
-        Ok(Self { pool, url: url.to_owned() })
+        if url.file().is_some() {
+            tokio::spawn(follow(pool.clone(), url.clone(), read));
+        }
+        Ok(Self { pool, url, is_sqlite })
     }
 
     /// Waits until no other registry works on this database. PostgreSQL knows, and ends the right with the connection; a file of
     /// SQLite belongs to one process by what is agreed (`services/docs/ops.md`).
     pub async fn lead(&self) -> Result<Lead, RegistryError> {
-        if self.url.starts_with("sqlite:") {
+        if self.is_sqlite {
             return Ok(Lead(None));
         }
-        let mut connection = AnyConnection::connect(&self.url).await?;
+        let mut connection = AnyConnection::connect(&self.url.read()?).await?;
         loop {
             let row = sqlx::query("SELECT pg_try_advisory_lock($1)").bind(LEAD).fetch_one(&mut connection).await?;
             if row.try_get(0)? {

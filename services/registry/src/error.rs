@@ -1,5 +1,6 @@
 use caselock_domain::{calendar::CalendarError, case::CaseError, id::RecordingId, retention::RetentionError};
 use caselock_log::LogError;
+use caselock_runtime::secret::SecretError;
 use caselock_store::{StoreError, probe::ProbeError};
 
 /// Why the registry could not do what was asked.
@@ -8,6 +9,9 @@ pub enum RegistryError {
     /// The database failed.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The file that has the database's address can't be read.
+    #[error("registry.database: {0}")]
+    Secret(#[from] SecretError),
     /// The database's schema is not what this program knows.
     #[error("the database's schema: {0}")]
     Schema(#[from] sqlx::migrate::MigrateError),
@@ -62,7 +66,7 @@ impl RegistryError {
             ),
             Self::Log(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
-            Self::Unsettled | Self::Clock(_) => true,
+            Self::Unsettled | Self::Clock(_) | Self::Secret(_) => true,
             Self::Schema(_)
             | Self::LeadLost
             | Self::Case(_)

@@ -14,6 +14,7 @@ use caselock_runtime::{
 };
 use caselock_store_s3::{S3Config, S3Store};
 use clap::{Parser, Subcommand};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The audit found something.
@@ -46,7 +47,7 @@ enum Command {
     },
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Config {
     registry: RegistryConfig,

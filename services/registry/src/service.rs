@@ -61,7 +61,7 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
     for topic in [Topic::Events, Topic::Uploads] {
         log.check(topic).await.with_context(|| format!("check {topic}"))?;
     }
-    let db = Db::open(&config.database).await.context("open the registry's database")?;
+    let db = Db::open(config.database.clone()).await.context("open the registry's database")?;
     let rules = Arc::new(config.rules()?);
     let cases = Cases::new(db.clone(), store, clock.clone(), rules.clone(), periods.rolling.to);
     let following = Arc::new(Following { cases: cases.clone(), log: log.clone() });

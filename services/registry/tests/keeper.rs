@@ -377,7 +377,7 @@ async fn a_case_opened_later_takes_what_was_named_for_it(kind: Kind) {
 async fn one_registry_at_a_time_works_on_a_database() {
     let fresh = Kind::Postgres.fresh().await;
     let first = fresh.db.lead().await.unwrap();
-    let other = Db::open(&fresh.url).await.unwrap();
+    let other = Db::open(&*fresh.url).await.unwrap();
     let mut second = tokio::spawn(async move { other.lead().await });
     assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err());
     drop(first);

@@ -67,7 +67,7 @@ async fn events_and_bucket_give_the_same_state(kind: Kind) {
     assert_eq!(dump(&rebuilt.db).await, state);
     assert_eq!(rebuilt.db.positions(Topic::Events).await.unwrap(), followed.db.positions(Topic::Events).await.unwrap());
     // What a reopened database says.
-    let again = Db::open(&followed.url).await.unwrap();
+    let again = Db::open(&*followed.url).await.unwrap();
     assert_eq!(dump(&again).await, state);
     let recording = Recording::find(&again, &"demo".parse().unwrap(), id("b")).await.unwrap().unwrap();
     assert_eq!((recording.size, recording.generation), (9 << 20, 0));

@@ -20,6 +20,7 @@ use caselock_runtime::{
 };
 use caselock_store::fs::FsStore;
 use clap::{Parser, Subcommand};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +60,7 @@ enum Command {
     },
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Config {
     standalone: StandaloneConfig,
@@ -71,10 +72,10 @@ struct Config {
     telemetry: TelemetryConfig,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct StandaloneConfig {
-    /// Where the log and the store lie.
+    /// The folder of the log, the store and the registry's database.
     data: PathBuf,
 }
 
@@ -102,7 +103,8 @@ impl Config {
     fn registry(&self) -> RegistryConfig {
         let mut registry = self.registry.clone();
         if registry.database.is_empty() {
-            registry.database = format!("sqlite:{}?mode=rwc", self.standalone.data.join("registry.sqlite").display());
+            let file = self.standalone.data.join("registry.sqlite");
+            registry.database = format!("sqlite:{}?mode=rwc", file.display()).into();
         }
         if registry.tls.is_none() && registry.plaintext_bureau.is_none() {
             registry.tls.clone_from(&self.gateway.tls);

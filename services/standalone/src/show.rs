@@ -70,9 +70,7 @@ pub async fn run(arguments: &Show) -> anyhow::Result<()> {
     }
     let registry = arguments.data.join("registry.sqlite");
     let db = match registry.exists() {
-        true => {
-            Some(Db::open(&format!("sqlite:{}", registry.display())).await.context("open the registry's database")?)
-        }
+        true => Some(Db::open(format!("sqlite:{}", registry.display())).await.context("open the registry's database")?),
         false => None,
     };
     let mut table = Table::new();

@@ -16,7 +16,7 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
@@ -24,7 +24,7 @@ use tonic::transport::server::Connected;
 use crate::{
     budget::{Budget, Granted},
     caller::{self, Caller, Peer},
-    tls::{self, TlsConfig},
+    tls::{Certificates, TlsConfig},
 };
 
 /// How long a client may take for its TLS handshake.
@@ -34,7 +34,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub enum Door {
     /// Mutual TLS: the client's certificate says who it is.
-    Tls(TlsAcceptor),
+    Tls(Certificates),
     /// No TLS: whoever comes is this bureau, and may act for it as an operator may.
     Plaintext(BureauId),
 }
@@ -49,7 +49,7 @@ impl Door {
         plaintext_bureau: Option<&str>,
     ) -> anyhow::Result<Self> {
         match (tls, plaintext_bureau) {
-            (Some(tls), None) => Ok(Self::Tls(TlsAcceptor::from(tls::server_config(tls)?))),
+            (Some(tls), None) => Ok(Self::Tls(Certificates::read(section, tls)?)),
             (None, Some(bureau)) if listen.ip().is_loopback() => {
                 Ok(Self::Plaintext(bureau.parse().with_context(|| format!("{section}.plaintext_bureau"))?))
             }
@@ -65,8 +65,8 @@ impl Door {
         stream.set_nodelay(true)?;
         let (io, peer) = match self {
             Self::Plaintext(bureau) => (Io::Plain(stream), Peer::Known(Caller::plaintext(bureau))),
-            Self::Tls(acceptor) => {
-                let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+            Self::Tls(certificates) => {
+                let stream = timeout(HANDSHAKE, certificates.acceptor().accept(stream)).await??;
                 let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 let none = Peer::Unknown("a client certificate is needed".into());
                 let peer = certificate.map_or(none, |certificate| caller::of_certificate(certificate));
@@ -93,6 +93,9 @@ pub fn accept(
 ) -> ReceiverStream<std::io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(16);
     let room = Arc::new(room);
+    if let Door::Tls(certificates) = &door {
+        tokio::spawn(stop.clone().run_until_cancelled_owned(certificates.clone().follow()));
+    }
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         loop {
             let granted = room.take_for_anyone().await;

@@ -1,36 +1,42 @@
 use std::collections::BTreeMap;
 
 use caselock_log::Topic;
-use rdkafka::{ClientConfig, error::KafkaError};
-use serde::{Deserialize, Serialize};
+use caselock_runtime::secret::Secret;
+use rdkafka::{
+    ClientConfig,
+    error::{KafkaError, KafkaResult},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// How to reach the brokers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KafkaConfig {
     /// `host:port`, several parted by commas.
     pub brokers: String,
-    /// What topic names begin with, before `caselock.`; for clusters shared with others.
+    /// What the names of topics and groups begin with, before `caselock`; for clusters shared with others.
     pub topic_prefix: String,
-    /// How many partitions every topic was made with, where that is not the usual 48, 48, 48, 12 and 6. Fixed for a topic's
-    /// life: a service refuses to start on a topic that has another count.
+    /// How many partitions every topic was made with, where that is not the usual 48, 48, 48, 12 and 6. Fixed for a topic's life: a
+    /// service refuses to start on a topic that has another count.
     pub partitions: Option<u32>,
-    /// Whether the cluster is one node on purpose: then one replica is enough. Not for production.
+    /// Whether the cluster is one node on purpose: then `min.insync.replicas` may be 1. Not for production.
     pub single_node: bool,
-    /// Milliseconds after which a member that is not heard of loses its partitions.
+    /// Milliseconds after which a member of a group that is silent loses its partitions.
     pub session_timeout_ms: u32,
-    /// Further properties of librdkafka: TLS, SASL. Their dots may be written as underscores, so that the environment can
-    /// hold them: CASELOCK__KAFKA__PROPERTIES__SECURITY_PROTOCOL.
+    /// Further properties of librdkafka: TLS, SASL. Their dots may be written as underscores, so that the environment can hold them:
+    /// `CASELOCK__KAFKA__PROPERTIES__SECURITY_PROTOCOL`. A value `file:PATH` is read from that file.
+    #[serde(serialize_with = "masked")]
     pub properties: BTreeMap<String, Property>,
 }
 
-/// A property that librdkafka does not know, or whose value it does not take.
+/// A property that librdkafka does not know, or whose value it does not take, or that can't be read from its file.
 #[derive(Debug, thiserror::Error)]
 #[error("kafka.properties: {0}")]
 pub struct PropertyError(KafkaError);
 
 /// A property's value, however it was written.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Property {
     /// true or false.
@@ -67,7 +73,8 @@ impl Default for KafkaConfig {
 impl KafkaConfig {
     /// Checks what can be checked without a broker: the properties' names and values.
     pub fn check(&self) -> Result<(), PropertyError> {
-        self.consumer().create_native_config().map(drop).map_err(PropertyError)
+        let config = self.consumer().map_err(PropertyError)?;
+        config.create_native_config().map(drop).map_err(PropertyError)
     }
 
     /// The topic's name on this cluster.
@@ -107,7 +114,7 @@ impl KafkaConfig {
     }
 
     /// What every client has.
-    pub(crate) fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> KafkaResult<ClientConfig> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
@@ -119,14 +126,15 @@ impl KafkaConfig {
         for (name, value) in &self.properties {
             let is_own = name.contains('.') || ["log_level", "enabled_events"].contains(&name.as_str());
             let name = if is_own { name.clone() } else { name.replace('_', ".") };
-            config.set(name, value.to_string());
+            let value = Secret::from(value.to_string()).read();
+            config.set(name, value.map_err(|error| KafkaError::ClientCreation(error.to_string()))?);
         }
-        config
+        Ok(config)
     }
 
     /// What every consumer has. Large messages stall with librdkafka's own `fetch.queue.backoff.ms` of a second.
-    pub(crate) fn consumer(&self) -> ClientConfig {
-        let mut config = self.client();
+    pub(crate) fn consumer(&self) -> KafkaResult<ClientConfig> {
+        let mut config = self.client()?;
         config
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -137,6 +145,15 @@ impl KafkaConfig {
             .set("fetch.message.max.bytes", "18874368")
             .set("fetch.max.bytes", "67108864")
             .set("receive.message.max.bytes", "100000000");
-        config
+        Ok(config)
     }
+}
+
+/// As they may be shown: of what may be a secret only the file.
+fn masked<S: Serializer>(properties: &BTreeMap<String, Property>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(properties.iter().map(|(name, value)| {
+        let is_secret = ["password", "secret", "key.pem", "key_pem"].iter().any(|part| name.contains(part));
+        let shown = if is_secret { Property::Text(Secret::from(value.to_string()).to_string()) } else { value.clone() };
+        (name, shown)
+    }))
 }

@@ -19,6 +19,7 @@ use crate::{
     error::{convert, is_passing},
     log,
     message::entry,
+    renewed::{Made, stale},
 };
 
 const POLL: Duration = Duration::from_millis(100);
@@ -30,8 +31,9 @@ type Sender = mpsc::Sender<Result<Followed, LogError>>;
 
 /// Starts to follow.
 pub fn start(config: &KafkaConfig, topic: Topic, from: &[(u32, Offset)], sender: Sender) -> Result<(), KafkaError> {
+    let made = Made::now(config);
     let consumer: BaseConsumer<Quiet> = config
-        .consumer()
+        .consumer()?
         // Never committed to, but librdkafka wants a name.
         .set("group.id", config.group("caselock-follower"))
         .set("enable.partition.eof", "true")
@@ -44,7 +46,7 @@ pub fn start(config: &KafkaConfig, topic: Topic, from: &[(u32, Offset)], sender:
     }
     consumer.assign(&partitions)?;
     let places = from.iter().map(|(p, offset)| (*p, Place { position: *offset, quiet_since: None })).collect();
-    let follow = Follow { consumer, topic, name, places, sender };
+    let follow = Follow { consumer, made, topic, name, places, sender };
     std::thread::Builder::new()
         .name("log-follow".into())
         .spawn(move || follow.run())
@@ -67,6 +69,7 @@ impl ConsumerContext for Quiet {}
 
 struct Follow {
     consumer: BaseConsumer<Quiet>,
+    made: Made,
     topic: Topic,
     name: String,
     places: HashMap<u32, Place>,
@@ -83,6 +86,10 @@ struct Place {
 impl Follow {
     fn run(mut self) {
         while !self.sender.is_closed() {
+            if self.made.is_stale() {
+                let _ = self.sender.blocking_send(Err(stale()));
+                return;
+            }
             let told = match self.consumer.poll(POLL) {
                 None => Ok(()),
                 Some(Ok(message)) => {

@@ -27,6 +27,7 @@ use crate::{
     KafkaConfig,
     error::{convert, is_passing},
     message::entry,
+    renewed::{Made, stale},
 };
 
 const POLL: Duration = Duration::from_millis(100);
@@ -51,8 +52,9 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
         name: name.clone(),
         release: Duration::from_millis(u64::from(config.session_timeout_ms)),
     };
+    let made = Made::now(config);
     let consumer: GroupConsumer = config
-        .consumer()
+        .consumer()?
         .set("group.id", config.group(group))
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", (config.session_timeout_ms / 5).max(200).to_string())
@@ -63,7 +65,7 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
     let consumer = Arc::new(consumer);
     let commits = Arc::new(KafkaCommits { consumer: Arc::downgrade(&consumer), epoch: epoch.clone(), topic, name });
     let polling =
-        Polling { consumer, control, entries, epoch, topic, waiting: VecDeque::new(), paused: false, seen: 0 };
+        Polling { consumer, made, control, entries, epoch, topic, waiting: VecDeque::new(), paused: false, seen: 0 };
     std::thread::Builder::new()
         .name("log-member".into())
         .spawn(move || polling.run())
@@ -73,6 +75,7 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
 
 struct Polling {
     consumer: Arc<GroupConsumer>,
+    made: Made,
     control: mpsc::Sender<Control>,
     entries: mpsc::Sender<Delivered>,
     epoch: Arc<AtomicU64>,
@@ -86,6 +89,10 @@ struct Polling {
 impl Polling {
     fn run(mut self) {
         while !self.control.is_closed() {
+            if self.made.is_stale() {
+                let _ = self.control.blocking_send(Control::Failed(stale()));
+                return;
+            }
             // While a record waits, the poll only serves the group.
             let patience = if self.waiting.is_empty() { POLL } else { Duration::from_millis(10) };
             match self.consumer.poll(patience) {

@@ -9,6 +9,7 @@ mod group;
 mod log;
 mod message;
 mod producer;
+mod renewed;
 mod topics;
 
 pub use config::KafkaConfig;

@@ -22,6 +22,7 @@ use crate::{
     error::convert,
     follow, group,
     producer::Producer,
+    renewed::Renewed,
     topics::{self, Admin},
 };
 
@@ -32,11 +33,11 @@ const QUEUE: usize = 64;
 pub struct KafkaLog {
     config: KafkaConfig,
     producer: Producer,
-    admin: Admin,
+    admin: Renewed<Admin>,
     /// Asks about partitions.
-    asker: Arc<BaseConsumer>,
+    asker: Renewed<BaseConsumer>,
     /// Ask groups' coordinators.
-    group_askers: Mutex<HashMap<String, Arc<BaseConsumer>>>,
+    group_askers: Mutex<HashMap<String, Arc<Renewed<BaseConsumer>>>>,
     partitions: HashMap<Topic, u32>,
 }
 
@@ -44,10 +45,10 @@ impl KafkaLog {
     /// Connects, and looks whether each topic is there, with as many partitions as it must have.
     pub async fn open(config: &KafkaConfig) -> Result<Arc<Self>, LogError> {
         let unavailable = |e: rdkafka::error::KafkaError| LogError::Unavailable(e.to_string());
-        let asker = Arc::new(asker(config, "caselock-asker").map_err(unavailable)?);
+        let asker = asker(config, "caselock-asker").map_err(unavailable)?;
         let mut partitions = HashMap::new();
         for topic in Topic::ALL {
-            let (asker, name) = (asker.clone(), config.topic(topic));
+            let (asker, name) = (asker.get(), config.topic(topic));
             let found = blocking(topic, 0, move || topics::partitions_of(asker.client(), &name)).await?;
             if found == 0 {
                 let problem = format!("{} is not there: it must be made first", config.topic(topic));
@@ -66,7 +67,7 @@ impl KafkaLog {
         }
         Ok(Arc::new(Self {
             producer: Producer::new(config).map_err(unavailable)?,
-            admin: config.client().create().map_err(unavailable)?,
+            admin: Renewed::new(config, |config| config.client()?.create()).map_err(unavailable)?,
             config: config.clone(),
             asker,
             group_askers: Mutex::default(),
@@ -77,16 +78,17 @@ impl KafkaLog {
     fn group_asker(&self, group: &str) -> KafkaResult<Arc<BaseConsumer>> {
         let mut askers = self.group_askers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asker) = askers.get(group) {
-            return Ok(asker.clone());
+            return Ok(asker.get());
         }
         let new = Arc::new(asker(&self.config, group)?);
         askers.insert(group.to_owned(), new.clone());
-        Ok(new)
+        Ok(new.get())
     }
 }
 
-fn asker(config: &KafkaConfig, group: &str) -> KafkaResult<BaseConsumer> {
-    config.consumer().set("group.id", config.group(group)).create()
+fn asker(config: &KafkaConfig, group: &str) -> KafkaResult<Renewed<BaseConsumer>> {
+    let group = config.group(group);
+    Renewed::new(config, move |config| config.consumer()?.set("group.id", &group).create())
 }
 
 /// Where a partition ends now, in one request: "the offset of the time -1" is the end ([ListOffsets]).
@@ -131,14 +133,14 @@ impl Log for KafkaLog {
     }
 
     async fn bounds(&self, topic: Topic, partition: u32) -> Result<Range<Offset>, LogError> {
-        let (asker, name) = (self.asker.clone(), self.config.topic(topic));
+        let (asker, name) = (self.asker.get(), self.config.topic(topic));
         let ask = move || asker.fetch_watermarks(&name, partition as i32, ASK);
         let (start, end) = blocking(topic, partition, ask).await?;
         Ok(start as u64..end as u64)
     }
 
     async fn end(&self, topic: Topic, partition: u32) -> Result<Offset, LogError> {
-        let (asker, name) = (self.asker.clone(), self.config.topic(topic));
+        let (asker, name) = (self.asker.get(), self.config.topic(topic));
         blocking(topic, partition, move || end(&asker, &name, partition, ASK)).await
     }
 
@@ -179,11 +181,11 @@ impl Log for KafkaLog {
         let fail = |e: &rdkafka::error::KafkaError| convert(topic, partition, e);
         before.add_partition_offset(&self.config.topic(topic), partition as i32, end).map_err(|e| fail(&e))?;
         let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-        let deleted = self.admin.delete_records(&before, &options).await.map_err(|e| fail(&e))?;
+        let deleted = self.admin.get().delete_records(&before, &options).await.map_err(|e| fail(&e))?;
         deleted.elements().first().map_or(Ok(()), |element| element.error().map_err(|e| fail(&e)))
     }
 
     async fn check(&self, topic: Topic) -> Result<(), LogError> {
-        topics::check(&self.admin, &self.config, topic).await
+        topics::check(&self.admin.get(), &self.config, topic).await
     }
 }

@@ -1,17 +1,14 @@
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use caselock_log::{LogError, Offset, Record, Topic};
 use rdkafka::{
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer as _},
     types::RDKafkaErrorCode,
 };
 
-use crate::{KafkaConfig, error::convert};
+use crate::{KafkaConfig, error::convert, renewed::Renewed};
 
 /// How long to wait when librdkafka's queue is full. What is queued is bounded by those who append.
 const FULL: Duration = Duration::from_millis(5);
@@ -19,12 +16,12 @@ const FULL: Duration = Duration::from_millis(5);
 /// The idempotent producer, made anew when it has failed for good.
 pub struct Producer {
     config: KafkaConfig,
-    current: RwLock<Arc<FutureProducer>>,
+    current: Renewed<FutureProducer>,
 }
 
 impl Producer {
-    pub fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
-        Ok(Self { config: config.clone(), current: RwLock::new(Arc::new(make(config)?)) })
+    pub fn new(config: &KafkaConfig) -> KafkaResult<Self> {
+        Ok(Self { config: config.clone(), current: Renewed::new(config, make)? })
     }
 
     /// Appends; returns when every in-sync replica has it.
@@ -34,7 +31,7 @@ impl Producer {
             .headers
             .iter()
             .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(&value[..]) }));
-        let producer = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let producer = self.current.get();
         let delivery = loop {
             let mut message = FutureRecord::<[u8], [u8]>::to(&name)
                 .partition(partition as i32)
@@ -64,24 +61,17 @@ impl Producer {
 
     fn failed(&self, used: &Arc<FutureProducer>, topic: Topic, partition: u32, error: &KafkaError) -> LogError {
         if let Some((code, reason)) = used.client().fatal_error() {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-            // Others that failed with it have made a new one already.
-            if Arc::ptr_eq(&current, used) {
-                tracing::warn!(%code, reason, "the producer failed for good; making a new one");
-                match make(&self.config) {
-                    Ok(new) => *current = Arc::new(new),
-                    Err(error) => tracing::error!(%error, "can't make a producer"),
-                }
-            }
+            tracing::warn!(%code, reason, "the producer failed for good; making a new one");
+            self.current.replace(used);
             return LogError::Unavailable(reason);
         }
         convert(topic, partition, error)
     }
 }
 
-fn make(config: &KafkaConfig) -> Result<FutureProducer, KafkaError> {
+fn make(config: &KafkaConfig) -> KafkaResult<FutureProducer> {
     config
-        .client()
+        .client()?
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", "1")

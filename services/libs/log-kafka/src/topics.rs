@@ -36,7 +36,7 @@ pub struct Provision {
 /// controller has made. Those that are there stay as they are: `check` judges them.
 pub async fn provision(config: &KafkaConfig, how: &Provision) -> Result<(), LogError> {
     let unavailable = |e: rdkafka::error::KafkaError| LogError::Unavailable(e.to_string());
-    let admin: Admin = config.client().create().map_err(unavailable)?;
+    let admin: Admin = config.client().and_then(|client| client.create()).map_err(unavailable)?;
     for topic in Topic::ALL {
         let name = config.topic(topic);
         let settings: Vec<_> = settings(topic, config.single_node)

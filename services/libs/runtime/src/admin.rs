@@ -1,19 +1,23 @@
-//! The admin port: plain HTTP with health, readiness and metrics. Not for the public.
+//! The admin port: plain HTTP with health, readiness, metrics, and what of telemetry can be changed. Not for the public.
 
 use std::net::SocketAddr;
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{health::Health, telemetry::Metrics};
+use crate::{
+    health::Health,
+    telemetry::{Dials, Metrics},
+};
 
 /// Where the admin port listens.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AdminConfig {
-    /// Address and port.
+    /// Address and port of health and metrics, plain HTTP: not for the public. Each process on a machine needs its own.
     pub listen: SocketAddr,
 }
 
@@ -23,11 +27,12 @@ impl Default for AdminConfig {
     }
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` until `stop`. Returns the address it listens on.
+/// Serves `/livez`, `/readyz`, `/metrics`, `/telemetry/filter` and `/telemetry/trace_ratio` until `stop`. Returns the address it listens on.
 pub async fn serve(
     config: &AdminConfig,
     health: Health,
     metrics: Metrics,
+    dials: Dials,
     stop: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(config.listen).await?;
@@ -36,7 +41,10 @@ pub async fn serve(
         // Alive means that this answers; it never depends on the log or the store.
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(health))
-        .route("/metrics", get(|State(metrics): State<Metrics>| async move { metrics.text() }).with_state(metrics));
+        .route("/metrics", get(|State(metrics): State<Metrics>| async move { metrics.text() }).with_state(metrics))
+        .route("/telemetry/filter", get(filter).put(set_filter))
+        .route("/telemetry/trace_ratio", get(trace_ratio).put(set_trace_ratio))
+        .with_state(dials);
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
@@ -53,4 +61,32 @@ async fn ready(State(health): State<Health>) -> (StatusCode, String) {
     }
     let lines = problems.into_iter().map(|(name, reason)| format!("{name}: {reason}\n"));
     (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+}
+
+async fn filter(State(dials): State<Dials>) -> String {
+    format!("{}\n", dials.now().0)
+}
+
+async fn set_filter(State(dials): State<Dials>, wanted: String) -> (StatusCode, String) {
+    answer(&dials, dials.set_filter(wanted.trim()))
+}
+
+async fn trace_ratio(State(dials): State<Dials>) -> String {
+    format!("{}\n", dials.now().1)
+}
+
+async fn set_trace_ratio(State(dials): State<Dials>, wanted: String) -> (StatusCode, String) {
+    let ratio = wanted.trim().parse::<f64>().map_err(|error| anyhow::anyhow!("expected 0 to 1: {error}"));
+    answer(&dials, ratio.and_then(|ratio| dials.set_trace_ratio(ratio)))
+}
+
+fn answer(dials: &Dials, changed: anyhow::Result<()>) -> (StatusCode, String) {
+    match changed {
+        Ok(()) => {
+            let (filter, trace_ratio) = dials.now();
+            tracing::info!(%filter, trace_ratio, "telemetry was changed");
+            (StatusCode::OK, String::new())
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error:#}\n")),
+    }
 }

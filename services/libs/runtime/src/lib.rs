@@ -5,13 +5,14 @@ pub mod clock;
 pub mod config;
 pub mod health;
 pub mod retry;
+pub mod secret;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trace;
 
 /// The flags every service takes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Flags {
     /// The configuration file (TOML). The environment (CASELOCK__SECTION__KEY) and --set override it.
     #[arg(long, env = "CASELOCK_CONFIG", value_name = "FILE")]
@@ -22,6 +23,12 @@ pub struct Flags {
     /// Checks the configuration and exits.
     #[arg(long)]
     pub check_config: bool,
+    /// Prints the configuration as it would be used (TOML, secrets masked), checked or not, and exits.
+    #[arg(long)]
+    pub dump_config: bool,
+    /// Prints a JSON Schema of the configuration, with every setting's meaning and default, and exits.
+    #[arg(long)]
+    pub config_schema: bool,
 }
 
 impl Flags {

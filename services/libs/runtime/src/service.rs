@@ -2,7 +2,10 @@
 
 use std::future::Future;
 
+use anyhow::Context;
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     admin::{self, AdminConfig},
     health::Health,
     shutdown,
-    telemetry::{self, TelemetryConfig},
+    telemetry::{self, Dials, TelemetryConfig},
 };
 
 /// What a program's work is given.
@@ -32,13 +35,22 @@ pub trait Common {
 }
 
 /// Loads the configuration, starts telemetry and the admin port, does the work, and sends the last telemetry. With
-/// `--check-config` it ends once the configuration was read.
+/// `--check-config`, `--dump-config` or `--config-schema` it ends once the configuration was read. SIGHUP reads the configuration anew for what of telemetry
+/// can be changed.
 pub async fn run<C, F>(name: &'static str, flags: &Flags, work: impl FnOnce(C, Running) -> F) -> anyhow::Result<()>
 where
-    C: Common + DeserializeOwned + Serialize + Default,
+    C: Common + DeserializeOwned + Serialize + Default + JsonSchema + 'static,
     F: Future<Output = anyhow::Result<()>>,
 {
+    if flags.config_schema {
+        println!("{:#}", schema::<C>());
+        return Ok(());
+    }
     let config: C = flags.load()?;
+    if flags.dump_config {
+        print!("{}", toml::to_string(&config).context("print the configuration")?);
+        return Ok(());
+    }
     config.check()?;
     if flags.check_config {
         return Ok(());
@@ -47,7 +59,9 @@ where
     let (health, stop) = (Health::default(), shutdown::on_signal()?);
     // It goes on answering while the work drains, and says so.
     let admin_stop = CancellationToken::new();
-    let admin = admin::serve(config.admin(), health.clone(), telemetry.metrics.clone(), admin_stop.clone()).await?;
+    let (metrics, dials) = (telemetry.metrics.clone(), telemetry.dials.clone());
+    let admin = admin::serve(config.admin(), health.clone(), metrics, dials.clone(), admin_stop.clone()).await?;
+    reload_on_hangup::<C>(flags.clone(), dials)?;
     tracing::info!(%admin, "the admin port answers");
     let draining = health.clone();
     let stopping = stop.clone();
@@ -59,6 +73,39 @@ where
     admin_stop.cancel();
     telemetry.finish();
     worked
+}
+
+/// One without references: each setting is where it belongs.
+fn schema<C: JsonSchema>() -> serde_json::Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<C>().into()
+}
+
+/// Takes what can be changed from the configuration as it is when SIGHUP comes. A wrong one is logged and changes nothing.
+fn reload_on_hangup<C>(flags: Flags, dials: Dials) -> std::io::Result<()>
+where
+    C: Common + DeserializeOwned + Serialize + Default,
+{
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let reload = || -> anyhow::Result<(String, f64)> {
+                let config: C = flags.load()?;
+                let telemetry = config.telemetry();
+                telemetry.check()?;
+                dials.set_filter(&telemetry.filter)?;
+                dials.set_trace_ratio(telemetry.trace_ratio)?;
+                Ok(dials.now())
+            };
+            match reload() {
+                Ok((filter, trace_ratio)) => {
+                    tracing::info!(%filter, trace_ratio, "SIGHUP: telemetry as configured now")
+                }
+                Err(error) => tracing::error!(error = format!("{error:#}"), "SIGHUP: nothing was changed"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Implements [`Common`] for a configuration with the fields `admin` and `telemetry`, and sections that check themselves.

@@ -1,34 +1,57 @@
 //! Logs, traces and metrics.
 
-use std::io::IsTerminal;
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use anyhow::Context;
-use opentelemetry::trace::TracerProvider;
+use anyhow::{Context, ensure};
+use opentelemetry::{
+    KeyValue,
+    trace::{Link, SpanKind, TraceId, TracerProvider},
+};
 use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::SdkMeterProvider,
+    trace::{Sampler, SamplingResult, SdkTracerProvider, ShouldSample},
+};
 use prometheus::{Encoder, Registry, TextEncoder};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// What is told, and to whom.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TelemetryConfig {
-    /// Which log lines: a filter as of tracing-subscriber's EnvFilter, for example `info,caselock_gateway=debug`.
+    /// Which log lines, for example `info,caselock_gateway=debug` (the syntax of tracing-subscriber's `EnvFilter`). Can be changed while
+    /// the program runs.
     pub filter: String,
-    /// The OTLP endpoint (gRPC) traces and metrics go to; none are sent without one.
+    /// An OTLP endpoint (gRPC) that traces and metrics are sent to, `http://collector:4317` for example; none are sent without one. What
+    /// it does not take in time is dropped.
     pub otlp_endpoint: Option<String>,
+    /// The share of traces that are sent, from 0 to 1, where the caller did not decide already. Can be changed while the program runs.
+    pub trace_ratio: f64,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { filter: "info".into(), otlp_endpoint: None }
+        Self { filter: "info".into(), otlp_endpoint: None, trace_ratio: 1.0 }
     }
 }
 
 impl TelemetryConfig {
-    /// Checks the filter.
+    /// Checks filter and ratio.
     pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            (0.0..=1.0).contains(&self.trace_ratio),
+            "telemetry.trace_ratio: expected 0 to 1, not {}",
+            self.trace_ratio
+        );
         EnvFilter::try_new(&self.filter).map(drop).context("telemetry.filter")
     }
 }
@@ -52,38 +75,99 @@ impl Metrics {
 pub struct Telemetry {
     /// The metrics, for the admin port.
     pub metrics: Metrics,
+    /// What can be changed while the program runs.
+    pub dials: Dials,
     meter: SdkMeterProvider,
     tracer: Option<SdkTracerProvider>,
 }
 
+/// What of telemetry can be changed while the program runs.
+#[derive(Clone)]
+pub struct Dials {
+    filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    ratio: Ratio,
+}
+
+impl Dials {
+    /// Sets which log lines there are.
+    pub fn set_filter(&self, filter: &str) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(filter).context("telemetry.filter")?;
+        self.filter.reload(filter).context("telemetry.filter")
+    }
+
+    /// Sets the share of traces that are sent.
+    pub fn set_trace_ratio(&self, ratio: f64) -> anyhow::Result<()> {
+        ensure!((0.0..=1.0).contains(&ratio), "telemetry.trace_ratio: expected 0 to 1, not {ratio}");
+        self.ratio.0.store(ratio.to_bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Both, as they are now.
+    pub fn now(&self) -> (String, f64) {
+        let filter = self.filter.with_current(EnvFilter::to_string).unwrap_or_default();
+        (filter, self.ratio.now())
+    }
+}
+
+/// Samples a share of traces that can be changed.
+#[derive(Debug, Clone)]
+struct Ratio(Arc<AtomicU64>);
+
+impl Ratio {
+    fn now(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl ShouldSample for Ratio {
+    fn should_sample(
+        &self,
+        parent: Option<&opentelemetry::Context>,
+        id: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        Sampler::TraceIdRatioBased(self.now()).should_sample(parent, id, name, kind, attributes, links)
+    }
+}
+
 /// Starts logs (for people on a terminal, JSON otherwise), and traces and metrics where an endpoint is set.
 pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
-    let resource = Resource::builder().with_service_name(service).build();
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = Resource::builder()
+        .with_service_name(service)
+        .with_attributes([KeyValue::new("service.namespace", "caselock"), version])
+        .build();
     let metrics = Metrics::default();
     let exporter =
         opentelemetry_prometheus::exporter().with_registry(metrics.0.clone()).build().context("prepare metrics")?;
     let mut meter = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(exporter);
+    let ratio = Ratio(Arc::new(AtomicU64::new(config.trace_ratio.to_bits())));
     let mut tracer = None;
     if let Some(endpoint) = &config.otlp_endpoint {
         let exporter = opentelemetry_otlp::MetricExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
         meter = meter.with_periodic_exporter(exporter);
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        tracer = Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build());
+        let sampler = Sampler::ParentBased(Box::new(ratio.clone()));
+        let traces = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler);
+        tracer = Some(traces.with_batch_exporter(exporter).build());
     }
     let meter = meter.build();
     opentelemetry::global::set_meter_provider(meter.clone());
     opentelemetry::global::set_text_map_propagator(opentelemetry_sdk::propagation::TraceContextPropagator::new());
 
-    let filter = EnvFilter::try_new(&config.filter).context("read telemetry.filter")?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.filter).context("read telemetry.filter")?);
     let lines = if std::io::stderr().is_terminal() {
-        lines.compact().boxed()
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).compact().boxed()
     } else {
-        lines.json().flatten_event(true).boxed()
+        let lines = json_subscriber::layer().with_writer(std::io::stderr).flatten_event(true);
+        lines.with_opentelemetry_ids(true).boxed()
     };
     let spans = tracer.as_ref().map(|t| tracing_opentelemetry::layer().with_tracer(t.tracer(service)));
-    tracing_subscriber::registry().with(filter).with(lines).with(spans).try_init().context("start logging")?;
-    Ok(Telemetry { metrics, meter, tracer })
+    tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init().context("start logging")?;
+    Ok(Telemetry { metrics, dials: Dials { filter: handle, ratio }, meter, tracer })
 }
 
 impl Telemetry {

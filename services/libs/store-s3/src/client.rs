@@ -1,29 +1,39 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
+use aws_credential_types::{
+    Credentials,
+    provider::{self, ProvideCredentials, error::CredentialsError, future},
+};
 use aws_sdk_s3::{
     Client,
-    config::{Credentials, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig},
+    config::{RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig},
 };
+use caselock_runtime::secret::Secret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// How long keys that were read from a file are used.
+const KEYS: Duration = Duration::from_secs(60);
+
 /// Where the bucket is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct S3Config {
-    /// The bucket: created with object lock.
+    /// The bucket: created with object lock, the same for every service.
     pub bucket: String,
     /// What every key in it begins with, `county/` for example, where others use the bucket as well; empty otherwise. Documents
-    /// and receipts name keys without it. Never changed once something is stored.
+    /// and receipts name keys without it. Never changed once something is stored; the same for every service.
     pub prefix: String,
     /// The region.
     pub region: String,
-    /// The endpoint, for servers other than AWS's.
+    /// The endpoint, for servers other than AWS's. Bucket names then go into the path.
     pub endpoint: Option<String>,
-    /// The access key. Without it, the AWS SDK's own chain is asked (environment, profile, web identity, instance).
-    pub access_key: Option<String>,
-    /// The secret key.
-    pub secret_key: Option<String>,
+    /// The access key, or `file:PATH` of a file that has it. Without both keys, the AWS SDK's own chain is asked (environment, profile,
+    /// web identity, instance).
+    pub access_key: Option<Secret>,
+    /// The secret key, or `file:PATH`. Files are read anew every minute.
+    pub secret_key: Option<Secret>,
 }
 
 impl Default for S3Config {
@@ -54,7 +64,7 @@ pub async fn connect(config: &S3Config) -> Client {
         loader = loader.endpoint_url(endpoint);
     }
     if let (Some(access), Some(secret)) = (&config.access_key, &config.secret_key) {
-        loader = loader.credentials_provider(Credentials::new(access, secret, None, None, "caselock"));
+        loader = loader.credentials_provider(Keys { access: access.clone(), secret: secret.clone() });
     }
     let shared = loader.load().await;
     let own = aws_sdk_s3::config::Builder::from(&shared)
@@ -64,4 +74,26 @@ pub async fn connect(config: &S3Config) -> Client {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
     Client::from_conf(own)
+}
+
+/// Keys that may change in their files.
+#[derive(Debug)]
+struct Keys {
+    access: Secret,
+    secret: Secret,
+}
+
+impl ProvideCredentials for Keys {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let read = || -> provider::Result {
+            let access = self.access.read().map_err(CredentialsError::provider_error)?;
+            let secret = self.secret.read().map_err(CredentialsError::provider_error)?;
+            let changes = self.access.file().or(self.secret.file()).is_some();
+            Ok(Credentials::new(access, secret, None, changes.then(|| SystemTime::now() + KEYS), "caselock"))
+        };
+        future::ProvideCredentials::ready(read())
+    }
 }

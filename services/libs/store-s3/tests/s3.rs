@@ -16,8 +16,10 @@ fn config() -> S3Config {
         prefix: format!("test-{}/", uuid::Uuid::new_v4()),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: variable("ENDPOINT"),
-        access_key: Some(variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against")),
-        secret_key: variable("SECRET_KEY"),
+        access_key: Some(
+            variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against").into(),
+        ),
+        secret_key: variable("SECRET_KEY").map(Into::into),
     }
 }
 

@@ -31,7 +31,7 @@ impl Kind {
             Kind::Sqlite => sqlite_database(&dir),
             Kind::Postgres => postgres_database().await,
         };
-        Fresh { db: Db::open(&url).await.unwrap(), url, _dir: dir }
+        Fresh { db: Db::open(&*url).await.unwrap(), url, _dir: dir }
     }
 }
 
