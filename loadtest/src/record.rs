@@ -1,4 +1,4 @@
-//! What a run recorded of each recording: a line of JSON, written as it ends, so that it can be checked again years later.
+//! What a run recorded of each recording: a line of JSON, written as it ends, so that it can be checked again.
 
 use std::{
     fs::File,

@@ -33,7 +33,7 @@ struct Config {
     telemetry: TelemetryConfig,
 }
 
-caselock_runtime::common_config!(Config; archiver, kafka);
+caselock_runtime::common_config!(Config; archiver, kafka, s3);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -119,8 +119,11 @@ enum Done {
         result: Result<Outcome, WorkError>,
         is_its_own: bool,
     },
-    /// Written, of this record.
-    DeadLetter(Entry),
+    /// Written, of this record, which counts as held until then.
+    DeadLetter {
+        entry: Entry,
+        permit: OwnedSemaphorePermit,
+    },
     End(Offset),
     Committed(Result<Commit, LogError>),
 }
@@ -296,8 +299,7 @@ impl Partition {
                 tracing::error!(%error, offset = entry.offset, "a dead letter could not be written; again later");
                 tokio::time::sleep(REST).await;
             }
-            drop(permit);
-            Done::DeadLetter(entry)
+            Done::DeadLetter { entry, permit }
         });
     }
 
@@ -401,7 +403,10 @@ impl Partition {
                 }
                 self.step_done(id, generation, result, is_its_own);
             }
-            Done::DeadLetter(entry) => self.progress.finish(&entry),
+            Done::DeadLetter { entry, permit } => {
+                self.progress.finish(&entry);
+                drop((entry, permit));
+            }
             Done::End(end) => {
                 if let Some(round) = &mut self.round {
                     round.end = Some(end);
@@ -511,7 +516,7 @@ impl Partition {
                     Ok(Done::Part { segment, result: Ok(PartOutcome::Stored(_)), .. }) => {
                         self.progress.finish(&segment.entry)
                     }
-                    Ok(Done::DeadLetter(entry)) => self.progress.finish(&entry),
+                    Ok(Done::DeadLetter { entry, .. }) => self.progress.finish(&entry),
                     Ok(Done::Committed(result)) => self.progress.ended(result),
                     _ => {}
                 }

@@ -175,7 +175,7 @@ async fn what_is_told_changes_without_a_restart() {
     stack.stop();
 }
 
-/// Certificates, the store's keys, and what librdkafka reads from files are changed under a running pipeline.
+/// Certificates, and what librdkafka reads from files, are changed under a running pipeline; the store's keys come from files.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_and_secrets_rotate_without_a_restart() {
     let mut stack = Stack::prepare(Kind::Distributed, &[]).await;
@@ -214,12 +214,19 @@ async fn certificates_and_secrets_rotate_without_a_restart() {
     assert!(made.status.success(), "{made:?}");
     wait_for("gateway", "new connections have the new certificates");
     put("rack", "two");
-    for service in ["gateway", "archiver", "media"] {
-        wait_for(service, "certificates or secrets of kafka.properties have changed");
+    for (service, line) in [
+        ("gateway", "reading on with them"),
+        ("archiver", "joining again with them"),
+        ("media", "joining again with them"),
+    ] {
+        wait_for(service, &format!("files of kafka.properties have changed: {line}"));
     }
     let footage = Footage::new().random("b", 9 << 20);
     let run = Uploader::new(&stack).upload(footage.path(), &[]);
     run.expect_stored(1);
     stack.wait_derived(&run).await;
+    for service in ["gateway", "archiver"] {
+        wait_for(service, "files of kafka.properties have changed: a client was made anew");
+    }
     stack.stop();
 }

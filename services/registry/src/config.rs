@@ -23,7 +23,7 @@ const PERMANENT: &str = "permanent";
 #[serde(default)]
 pub struct RegistryConfig {
     /// The database: `postgres://USER:PASSWORD@HOST/NAME`, `sqlite:PATH?mode=rwc`, or `file:PATH` of a file that has such an address;
-    /// the file is read anew every half minute, so that a password can be changed. Needed, but in the standalone process.
+    /// the file is read anew every ten seconds, so that a password can be changed. Needed, but in the standalone process.
     pub database: Secret,
     /// Address and port of the gRPC API.
     pub listen: SocketAddr,

@@ -1,14 +1,19 @@
 //! The database: SQLite in one file, or PostgreSQL. One schema, one set of queries.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use caselock_log::{Offset, Topic};
-use caselock_runtime::secret::Secret;
+use caselock_runtime::{
+    secret::Secret,
+    watched::{LOOK, Watched},
+};
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection, Row, Transaction,
-    any::{AnyPoolOptions, install_default_drivers},
+    any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
 };
+
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::RegistryError;
 
@@ -23,8 +28,6 @@ const CONNECTIONS: u32 = 16;
 const LEAD: i64 = 0x6361_7365_6c6f_636b;
 /// How often the lead is asked for, and whether it is still there.
 const BEAT: Duration = Duration::from_secs(2);
-/// How often a file that has the database's address is read.
-const SECRETS: Duration = Duration::from_secs(30);
 
 /// An open database, its schema up to date.
 #[derive(Clone)]
@@ -32,6 +35,7 @@ pub struct Db {
     pool: AnyPool,
     url: Secret,
     is_sqlite: bool,
+    _following: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 /// The right to be the one registry that works on a database: there is one writer of locks.
@@ -51,23 +55,35 @@ impl Lead {
     }
 }
 
-/// New connections are made with what the file says then: a password may be changed while the registry runs.
-async fn follow(pool: AnyPool, url: Secret, mut known: String) {
-    while !pool.is_closed() {
-        tokio::time::sleep(SECRETS).await;
-        match url.read() {
-            Ok(now) if now == known => {}
-            Ok(now) => match now.parse() {
-                Ok(options) => {
-                    pool.set_connect_options(options);
-                    known = now;
-                    tracing::info!("registry.database has changed: new connections use it");
-                }
-                Err(error) => tracing::error!(%error, "registry.database can't be used; going on with the one before"),
-            },
-            Err(error) => tracing::error!(%error, "going on with the registry.database before"),
+/// New connections are made with the name and password that the file has then. With another database it is another registry: that one must be
+/// started anew.
+async fn follow(pool: AnyPool, url: Secret, first: AnyConnectOptions) {
+    let mut file = Watched::new(url.file().map(Into::into));
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if !file.have_changed() {
+            continue;
+        }
+        file.use_now();
+        let read = url.read().map_err(|error| error.to_string());
+        match read.and_then(|now| now.parse::<AnyConnectOptions>().map_err(|error| error.to_string())) {
+            Ok(now) if is_same(&first, &now) => {
+                pool.set_connect_options(now);
+                tracing::info!("registry.database has changed: new connections use it");
+            }
+            Ok(_) => tracing::error!("registry.database names another database: start the registry anew for that one"),
+            Err(error) => tracing::error!(error, "registry.database can't be used; going on with the one before"),
         }
     }
+}
+
+/// The same database, whoever asks.
+fn is_same(one: &AnyConnectOptions, other: &AnyConnectOptions) -> bool {
+    let of = |options: &AnyConnectOptions| {
+        let url = &options.database_url;
+        (url.scheme().to_owned(), url.host_str().map(ToOwned::to_owned), url.port(), url.path().to_owned())
+    };
+    of(one) == of(other)
 }
 
 impl Db {
@@ -87,10 +103,14 @@ impl Db {
                 .await?;
         }
         MIGRATIONS.run(&pool).await?;
-        if url.file().is_some() {
-            tokio::spawn(follow(pool.clone(), url.clone(), read));
-        }
-        Ok(Self { pool, url, is_sqlite })
+        let following = match url.file() {
+            Some(_) => {
+                let follow = tokio::spawn(follow(pool.clone(), url.clone(), read.parse()?));
+                Some(Arc::new(AbortOnDropHandle::new(follow)))
+            }
+            None => None,
+        };
+        Ok(Self { pool, url, is_sqlite, _following: following })
     }
 
     /// Waits until no other registry works on this database. PostgreSQL knows, and ends the right with the connection; a file of

@@ -57,7 +57,7 @@ struct Config {
     telemetry: TelemetryConfig,
 }
 
-caselock_runtime::common_config!(Config; registry, kafka);
+caselock_runtime::common_config!(Config; registry, kafka, s3);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {

@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use caselock_domain::{case::CaseChange, event::RecordingEvent, id::RecordingId, object_key, time::Timestamp};
-use caselock_e2e::{Bench, Faults, Lie, Unfaithful, random_file};
+use caselock_e2e::{Bench, Faults, Lie, PATIENCE, Unfaithful, random_file};
 use caselock_log::{Record, Topic};
 use caselock_proto::events::v1::RecordingVerified;
 use caselock_registry::{Cases, Db, Following, Recording, RegistryError, Wish, rebuild};
@@ -230,4 +230,32 @@ async fn what_cannot_be_read_is_passed_over(kind: Kind) {
     assert_eq!(dump(&fresh.db).await.iter().filter(|line| line.starts_with("recordings")).count(), 3);
     let end = bench.log.bounds(Topic::Events, partition).await.unwrap().end;
     assert_eq!(fresh.db.positions(Topic::Events).await.unwrap()[&partition], end);
+}
+
+/// The password is changed in the database and in the file: new connections are made with it. Another database in the file is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_may_be_changed_while_the_registry_runs() {
+    let fresh = Kind::Postgres.fresh().await;
+    let owner = fresh.db.pool();
+    // As unique as the database.
+    let name = format!("r_{}", fresh.url.rsplit('/').next().unwrap().replace('-', "_"));
+    let run = async |sql: String| {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(owner).await.unwrap();
+    };
+    run(format!("CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'one'")).await;
+    let (_, address) = fresh.url.split_once('@').unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |url: String| std::fs::write(file.path(), url).unwrap();
+    write(format!("postgres://{name}:one@{address}"));
+    let db = Db::open(format!("file:{}", file.path().display())).await.unwrap();
+
+    run(format!("ALTER ROLE {name} PASSWORD 'two'")).await;
+    write(format!("postgres://{name}:two@{address}"));
+    run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'")).await;
+    let answered = async {
+        while sqlx::query("SELECT 1").execute(db.pool()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("an answer to the new password");
 }

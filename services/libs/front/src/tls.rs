@@ -4,10 +4,10 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
 };
 
 use anyhow::Context;
+use caselock_runtime::watched::{LOOK, Watched};
 use opentelemetry::{KeyValue, global};
 use rustls::{
     RootCertStore, ServerConfig,
@@ -19,11 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::{prelude::FromDer, prelude::X509Certificate};
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(10);
-
 /// PEM files of a server's identity and of the CA that signs its clients' certificates. They may be renewed while the server runs: new
-/// connections have the new ones within ten seconds.
+/// connections have the new ones within twenty seconds.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TlsConfig {
     /// The server's certificate chain, PEM.
@@ -46,7 +43,7 @@ struct Inner {
 
 /// What was read, and what was made of it.
 struct Used {
-    files: [Vec<u8>; 3],
+    files: Option<[Vec<u8>; 3]>,
     config: Arc<ServerConfig>,
     /// When the server's own certificate ends, in seconds of Unix time.
     ends: i64,
@@ -72,30 +69,31 @@ impl Certificates {
         let ends = move || inner.now.read().unwrap_or_else(PoisonError::into_inner).ends;
         // Kept by the meter.
         let _gauge = gauge.with_callback(move |observer| observer.observe(ends(), &label)).build();
-        let mut refused = None;
+        // What was read at the start may be old: a registry waits for its turn first.
+        let mut watched = Watched::new(self.0.files.all());
+        let mut look = self.0.now.read().unwrap_or_else(PoisonError::into_inner).files != read(&self.0.files).ok();
         loop {
-            tokio::time::sleep(LOOK).await;
-            let found = match read(&self.0.files) {
-                Ok(found) if self.0.now.read().unwrap_or_else(PoisonError::into_inner).files == found => continue,
-                // Said once.
-                Ok(found) if refused.as_ref() == Some(&found) => continue,
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "going on with the certificates before");
-                    continue;
-                }
-            };
-            match Used::of(&self.0.files, found.clone()) {
-                Ok(used) => {
-                    *self.0.now.write().unwrap_or_else(PoisonError::into_inner) = used;
-                    tracing::info!(server = self.0.server, "new connections have the new certificates");
-                }
-                Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "going on with the certificates before");
-                    refused = Some(found);
+            if look {
+                watched.use_now();
+                match read(&self.0.files).and_then(|found| Used::of(&self.0.files, found)) {
+                    Ok(used) => {
+                        *self.0.now.write().unwrap_or_else(PoisonError::into_inner) = used;
+                        tracing::info!(server = self.0.server, "new connections have the new certificates");
+                    }
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "going on with the certificates before");
+                    }
                 }
             }
+            tokio::time::sleep(LOOK).await;
+            look = watched.have_changed();
         }
+    }
+}
+
+impl TlsConfig {
+    fn all(&self) -> [PathBuf; 3] {
+        [self.certificate.clone(), self.key.clone(), self.client_ca.clone()]
     }
 }
 
@@ -125,7 +123,7 @@ impl Used {
             .with_single_cert(chain, key)
             .context("use the server's certificate and key")?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self { config: Arc::new(config), ends, files: read })
+        Ok(Self { config: Arc::new(config), ends, files: Some(read) })
     }
 }
 

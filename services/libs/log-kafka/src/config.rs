@@ -36,7 +36,7 @@ pub struct KafkaConfig {
 pub struct PropertyError(KafkaError);
 
 /// A property's value, however it was written.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Property {
     /// true or false.
@@ -45,6 +45,15 @@ pub enum Property {
     Number(i64),
     /// Anything else.
     Text(String),
+}
+
+impl std::fmt::Debug for Property {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{}", Secret::from(text.clone())),
+            other => write!(f, "{other}"),
+        }
+    }
 }
 
 impl std::fmt::Display for Property {
@@ -129,7 +138,14 @@ impl KafkaConfig {
             let value = Secret::from(value.to_string()).read();
             config.set(name, value.map_err(|error| KafkaError::ClientCreation(error.to_string()))?);
         }
-        Ok(config)
+        match config.create_native_config() {
+            Ok(_) => Ok(config),
+            // Its own words have the value in them, which may be a secret.
+            Err(KafkaError::ClientConfig(_, problem, name, _)) => {
+                Err(KafkaError::ClientCreation(format!("{name}: {problem}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What every consumer has. Large messages stall with librdkafka's own `fetch.queue.backoff.ms` of a second.
@@ -149,11 +165,19 @@ impl KafkaConfig {
     }
 }
 
-/// As they may be shown: of what may be a secret only the file.
+/// Properties whose texts are no secrets.
+const SHOWN: [&str; 6] =
+    ["security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "client.id", "client.rack"];
+
+/// As they may be shown: of any other text only the file it is in.
 fn masked<S: Serializer>(properties: &BTreeMap<String, Property>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(properties.iter().map(|(name, value)| {
-        let is_secret = ["password", "secret", "key.pem", "key_pem"].iter().any(|part| name.contains(part));
-        let shown = if is_secret { Property::Text(Secret::from(value.to_string()).to_string()) } else { value.clone() };
+        let dotted = name.replace('_', ".");
+        let is_shown = SHOWN.contains(&dotted.as_str()) || dotted.ends_with(".location");
+        let shown = match value {
+            Property::Text(text) if !is_shown => Property::Text(Secret::from(text.clone()).to_string()),
+            other => other.clone(),
+        };
         (name, shown)
     }))
 }

@@ -6,10 +6,11 @@ use std::{
 };
 
 use caselock_log::{Followed, LogError, Offset, Topic};
+use caselock_runtime::watched::Watched;
 use rdkafka::{
     ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     topic_partition_list,
 };
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use crate::{
     error::{convert, is_passing},
     log,
     message::entry,
-    renewed::{Made, stale},
+    renewed::files,
 };
 
 const POLL: Duration = Duration::from_millis(100);
@@ -31,7 +32,21 @@ type Sender = mpsc::Sender<Result<Followed, LogError>>;
 
 /// Starts to follow.
 pub fn start(config: &KafkaConfig, topic: Topic, from: &[(u32, Offset)], sender: Sender) -> Result<(), KafkaError> {
-    let made = Made::now(config);
+    let files = files(config);
+    let places: HashMap<_, _> =
+        from.iter().map(|(p, offset)| (*p, Place { position: *offset, quiet_since: None })).collect();
+    let consumer = consumer(config, topic, &places)?;
+    let (config, name) = (config.clone(), config.topic(topic));
+    let follow = Follow { config, files, consumer, topic, name, places, sender };
+    std::thread::Builder::new()
+        .name("log-follow".into())
+        .spawn(move || follow.run())
+        .map_err(|e| KafkaError::ClientCreation(e.to_string()))?;
+    Ok(())
+}
+
+/// One that reads on from these places.
+fn consumer(config: &KafkaConfig, topic: Topic, places: &HashMap<u32, Place>) -> KafkaResult<BaseConsumer<Quiet>> {
     let consumer: BaseConsumer<Quiet> = config
         .consumer()?
         // Never committed to, but librdkafka wants a name.
@@ -40,18 +55,12 @@ pub fn start(config: &KafkaConfig, topic: Topic, from: &[(u32, Offset)], sender:
         .create_with_context(Quiet)?;
     let name = config.topic(topic);
     let mut partitions = TopicPartitionList::new();
-    for (partition, offset) in from {
-        let offset = topic_partition_list::Offset::Offset(*offset as i64);
+    for (partition, place) in places {
+        let offset = topic_partition_list::Offset::Offset(place.position as i64);
         partitions.add_partition_offset(&name, *partition as i32, offset)?;
     }
     consumer.assign(&partitions)?;
-    let places = from.iter().map(|(p, offset)| (*p, Place { position: *offset, quiet_since: None })).collect();
-    let follow = Follow { consumer, made, topic, name, places, sender };
-    std::thread::Builder::new()
-        .name("log-follow".into())
-        .spawn(move || follow.run())
-        .map_err(|e| KafkaError::ClientCreation(e.to_string()))?;
-    Ok(())
+    Ok(consumer)
 }
 
 /// librdkafka calls the end of a partition an error, and logs it as one.
@@ -68,8 +77,9 @@ impl ClientContext for Quiet {
 impl ConsumerContext for Quiet {}
 
 struct Follow {
+    config: KafkaConfig,
+    files: Watched,
     consumer: BaseConsumer<Quiet>,
-    made: Made,
     topic: Topic,
     name: String,
     places: HashMap<u32, Place>,
@@ -86,9 +96,8 @@ struct Place {
 impl Follow {
     fn run(mut self) {
         while !self.sender.is_closed() {
-            if self.made.is_stale() {
-                let _ = self.sender.blocking_send(Err(stale()));
-                return;
+            if self.files.have_changed() {
+                self.renew();
             }
             let told = match self.consumer.poll(POLL) {
                 None => Ok(()),
@@ -111,6 +120,20 @@ impl Follow {
                 return;
             }
         }
+    }
+
+    /// Reads on with a consumer that has the files as they are now; with the one before, if that one can't reach the brokers.
+    fn renew(&mut self) {
+        let made = consumer(&self.config, self.topic, &self.places)
+            .and_then(|made| made.fetch_metadata(Some(&self.name), ASK).map(|_| made));
+        match made {
+            Ok(made) => {
+                tracing::info!(topic = %self.topic, "files of kafka.properties have changed: reading on with them");
+                self.consumer = made;
+            }
+            Err(error) => tracing::error!(%error, "files of kafka.properties have changed, and can't be used"),
+        }
+        self.files.use_now();
     }
 
     fn tell_entry(&mut self, entry: caselock_log::Entry) -> Result<(), ()> {

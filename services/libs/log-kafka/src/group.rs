@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use caselock_log::{Assignment, Commits, Control, Delivered, LogError, Member, Offset, Topic};
+use caselock_runtime::watched::Watched;
 use rdkafka::{
     ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
@@ -27,7 +28,7 @@ use crate::{
     KafkaConfig,
     error::{convert, is_passing},
     message::entry,
-    renewed::{Made, stale},
+    renewed::files,
 };
 
 const POLL: Duration = Duration::from_millis(100);
@@ -52,7 +53,7 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
         name: name.clone(),
         release: Duration::from_millis(u64::from(config.session_timeout_ms)),
     };
-    let made = Made::now(config);
+    let files = files(config);
     let consumer: GroupConsumer = config
         .consumer()?
         .set("group.id", config.group(group))
@@ -64,8 +65,18 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
     consumer.subscribe(&[&name])?;
     let consumer = Arc::new(consumer);
     let commits = Arc::new(KafkaCommits { consumer: Arc::downgrade(&consumer), epoch: epoch.clone(), topic, name });
-    let polling =
-        Polling { consumer, made, control, entries, epoch, topic, waiting: VecDeque::new(), paused: false, seen: 0 };
+    let polling = Polling {
+        config: config.clone(),
+        files,
+        consumer,
+        control,
+        entries,
+        epoch,
+        topic,
+        waiting: VecDeque::new(),
+        paused: false,
+        seen: 0,
+    };
     std::thread::Builder::new()
         .name("log-member".into())
         .spawn(move || polling.run())
@@ -74,8 +85,9 @@ pub fn join(config: &KafkaConfig, group: &str, topic: Topic) -> KafkaResult<Memb
 }
 
 struct Polling {
+    config: KafkaConfig,
+    files: Watched,
     consumer: Arc<GroupConsumer>,
-    made: Made,
     control: mpsc::Sender<Control>,
     entries: mpsc::Sender<Delivered>,
     epoch: Arc<AtomicU64>,
@@ -89,8 +101,9 @@ struct Polling {
 impl Polling {
     fn run(mut self) {
         while !self.control.is_closed() {
-            if self.made.is_stale() {
-                let _ = self.control.blocking_send(Control::Failed(stale()));
+            if self.files.have_changed() && self.has_left() {
+                let why = "files of kafka.properties have changed: joining again with them";
+                let _ = self.control.blocking_send(Control::Failed(LogError::Unavailable(why.into())));
                 return;
             }
             // While a record waits, the poll only serves the group.
@@ -114,6 +127,27 @@ impl Polling {
             self.follow_assignment();
             self.pass_on();
         }
+    }
+
+    /// Leaves the group, as at a revocation, if a client with the files as they are now can reach the brokers.
+    fn has_left(&mut self) -> bool {
+        self.files.use_now();
+        let reaches = || -> KafkaResult<()> {
+            let other: BaseConsumer = self.config.consumer()?.create()?;
+            other.fetch_metadata(Some(&self.config.topic(self.topic)), ASK).map(drop)
+        };
+        if let Err(error) = reaches() {
+            tracing::error!(%error, "files of kafka.properties have changed, and can't be used");
+            return false;
+        }
+        self.consumer.unsubscribe();
+        let give_up = Instant::now() + ASK + Duration::from_millis(self.config.session_timeout_ms.into());
+        let has_some = || self.consumer.assignment().is_ok_and(|assigned| assigned.count() > 0);
+        while has_some() && Instant::now() < give_up {
+            // What comes now comes again to whoever has the partition next.
+            let _ = self.consumer.poll(POLL);
+        }
+        true
     }
 
     /// After a rebalance: what waits of the old assignment is dropped, and nothing stays paused. librdkafka keeps a

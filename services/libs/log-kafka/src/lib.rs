@@ -14,4 +14,4 @@ mod topics;
 
 pub use config::KafkaConfig;
 pub use log::KafkaLog;
-pub use topics::{Provision, provision};
+pub use topics::{Provision, provision, replicas};

@@ -80,6 +80,19 @@ fn wait_for(admin: &Admin, topics: &[String]) -> Result<(), LogError> {
     Ok(())
 }
 
+/// The least replicas that a partition of a topic has.
+pub async fn replicas(config: &KafkaConfig, topic: Topic) -> Result<u32, LogError> {
+    let unavailable = |e: rdkafka::error::KafkaError| LogError::Unavailable(e.to_string());
+    let admin: Admin = config.client().and_then(|client| client.create()).map_err(unavailable)?;
+    let name = config.topic(topic);
+    let asked = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(Some(&name), ASK)?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        Ok(partitions.map(|partition| partition.replicas().len()).min().unwrap_or(0) as u32)
+    });
+    asked.await.map_err(|e| LogError::Unavailable(e.to_string()))?.map_err(|e| convert(topic, 0, &e))
+}
+
 /// What a topic is made with, and must have.
 fn settings(topic: Topic, single_node: bool) -> Vec<(&'static str, String)> {
     let mut settings = vec![

@@ -2,7 +2,12 @@
 
 use std::net::SocketAddr;
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::{ConnectInfo, State},
+    http::StatusCode,
+    routing::get,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -17,7 +22,8 @@ use crate::{
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AdminConfig {
-    /// Address and port of health and metrics, plain HTTP: not for the public. Each process on a machine needs its own.
+    /// Address and port of health and metrics, plain HTTP: not for the public. Each process on a machine needs its own. What of telemetry can
+    /// be changed is so from the process's own machine, or pod, only.
     pub listen: SocketAddr,
 }
 
@@ -46,7 +52,8 @@ pub async fn serve(
         .route("/telemetry/trace_ratio", get(trace_ratio).put(set_trace_ratio))
         .with_state(dials);
     tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "the admin port failed");
         }
@@ -67,26 +74,34 @@ async fn filter(State(dials): State<Dials>) -> String {
     format!("{}\n", dials.now().0)
 }
 
-async fn set_filter(State(dials): State<Dials>, wanted: String) -> (StatusCode, String) {
-    answer(&dials, dials.set_filter(wanted.trim()))
+async fn set_filter(
+    State(dials): State<Dials>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    wanted: String,
+) -> (StatusCode, String) {
+    change(from, || dials.set_filter(wanted.trim()))
 }
 
 async fn trace_ratio(State(dials): State<Dials>) -> String {
     format!("{}\n", dials.now().1)
 }
 
-async fn set_trace_ratio(State(dials): State<Dials>, wanted: String) -> (StatusCode, String) {
+async fn set_trace_ratio(
+    State(dials): State<Dials>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    wanted: String,
+) -> (StatusCode, String) {
     let ratio = wanted.trim().parse::<f64>().map_err(|error| anyhow::anyhow!("expected 0 to 1: {error}"));
-    answer(&dials, ratio.and_then(|ratio| dials.set_trace_ratio(ratio)))
+    change(from, || dials.set_trace_ratio(ratio?))
 }
 
-fn answer(dials: &Dials, changed: anyhow::Result<()>) -> (StatusCode, String) {
-    match changed {
-        Ok(()) => {
-            let (filter, trace_ratio) = dials.now();
-            tracing::info!(%filter, trace_ratio, "telemetry was changed");
-            (StatusCode::OK, String::new())
-        }
+/// Whoever can read metrics may be many; whoever may silence logs is on this machine.
+fn change(from: SocketAddr, change: impl FnOnce() -> anyhow::Result<()>) -> (StatusCode, String) {
+    if !from.ip().to_canonical().is_loopback() {
+        return (StatusCode::FORBIDDEN, "this is changed from the process's own machine or pod only\n".into());
+    }
+    match change() {
+        Ok(()) => (StatusCode::OK, String::new()),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error:#}\n")),
     }
 }

@@ -21,12 +21,14 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{path}: {error}")]
+    #[error("{path}, line {line}: {problem}")]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
-        error: Box<toml::de::Error>,
+        /// Where. What stands there may be a secret.
+        line: usize,
+        /// What is wrong.
+        problem: String,
     },
     /// A flag is not SECTION.KEY=VALUE.
     #[error("--set {0}: expected SECTION.KEY=VALUE")]
@@ -56,7 +58,11 @@ pub fn load<T: DeserializeOwned + Serialize + Default>(
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-            toml::from_str(&text).map_err(|e| ConfigError::Syntax { path: path.to_owned(), error: Box::new(e) })?
+            toml::from_str(&text).map_err(|error| {
+                let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
+                ConfigError::Syntax { path: path.to_owned(), line, problem: error.message().to_owned() }
+            })?
         }
     };
     let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
@@ -71,11 +77,22 @@ pub fn load<T: DeserializeOwned + Serialize + Default>(
     }
     let mut unknown = Vec::new();
     let value: T = serde_ignored::deserialize(table, |path| unknown.push(path.to_string()))
-        .map_err(|e: toml::de::Error| ConfigError::Value(e.to_string().trim().to_owned()))?;
+        .map_err(|e: toml::de::Error| ConfigError::Value(without_value(e.to_string().trim())))?;
     match unknown.into_iter().next() {
         None => Ok(value),
         Some(key) => Err(ConfigError::Unknown { nearest: nearest(&key, &defaults), key }),
     }
+}
+
+/// A complaint of a number where a text must be, without the number: it may be a secret.
+fn without_value(complaint: &str) -> String {
+    let parts = || {
+        let (before, rest) = complaint.split_once("invalid type: ")?;
+        let (kind, rest) = rest.split_once(" `")?;
+        let (_, after) = rest.split_once('`')?;
+        Some(format!("{before}invalid type: {kind}{after}"))
+    };
+    parts().unwrap_or_else(|| complaint.to_owned())
 }
 
 /// Puts a value given as text at its path. It takes the type of the default there; without one, it is read as TOML, or
@@ -188,5 +205,16 @@ mod tests {
         let error = load::<Demo>(None, env(&[]), &["gateway.budget=much".into()]).unwrap_err();
         assert!(error.to_string().contains("u64"), "{error}");
         assert!(load::<Demo>(None, env(&[]), &["x".into()]).is_err());
+        let error = load::<Demo>(None, env(&[("CASELOCK__GATEWAY__BUREAU", "12345")]), &[]).unwrap_err().to_string();
+        assert!(error.contains("bureau") && error.contains("string") && !error.contains("12345"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_may_hold_a_secret_is_not_shown() {
+        let file = std::env::temp_dir().join(format!("caselock-config-secret-{}", std::process::id()));
+        std::fs::write(&file, "[gateway]\nlisten = 'x'\nbureau = \"hunter2\n").unwrap();
+        let error = load::<Demo>(Some(&file), env(&[]), &[]).unwrap_err().to_string();
+        std::fs::remove_file(&file).unwrap();
+        assert!(error.contains(", line 3: ") && !error.contains("hunter2"), "{error}");
     }
 }

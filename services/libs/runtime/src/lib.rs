@@ -10,6 +10,7 @@ pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trace;
+pub mod watched;
 
 /// The flags every service takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,7 +24,7 @@ pub struct Flags {
     /// Checks the configuration and exits.
     #[arg(long)]
     pub check_config: bool,
-    /// Prints the configuration as it would be used (TOML, secrets masked), checked or not, and exits.
+    /// Prints what all layers come to (TOML, secrets masked), checked or not, and exits.
     #[arg(long)]
     pub dump_config: bool,
     /// Prints a JSON Schema of the configuration, with every setting's meaning and default, and exits.

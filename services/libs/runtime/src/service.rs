@@ -5,7 +5,7 @@ use std::future::Future;
 use anyhow::Context;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,6 +42,7 @@ where
     C: Common + DeserializeOwned + Serialize + Default + JsonSchema + 'static,
     F: Future<Output = anyhow::Result<()>>,
 {
+    let hangup = signal(SignalKind::hangup())?;
     if flags.config_schema {
         println!("{:#}", schema::<C>());
         return Ok(());
@@ -61,7 +62,7 @@ where
     let admin_stop = CancellationToken::new();
     let (metrics, dials) = (telemetry.metrics.clone(), telemetry.dials.clone());
     let admin = admin::serve(config.admin(), health.clone(), metrics, dials.clone(), admin_stop.clone()).await?;
-    reload_on_hangup::<C>(flags.clone(), dials)?;
+    reload_on_hangup::<C>(hangup, flags.clone(), dials);
     tracing::info!(%admin, "the admin port answers");
     let draining = health.clone();
     let stopping = stop.clone();
@@ -82,11 +83,10 @@ fn schema<C: JsonSchema>() -> serde_json::Value {
 }
 
 /// Takes what can be changed from the configuration as it is when SIGHUP comes. A wrong one is logged and changes nothing.
-fn reload_on_hangup<C>(flags: Flags, dials: Dials) -> std::io::Result<()>
+fn reload_on_hangup<C>(mut hangup: Signal, flags: Flags, dials: Dials)
 where
     C: Common + DeserializeOwned + Serialize + Default,
 {
-    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let reload = || -> anyhow::Result<(String, f64)> {
@@ -105,7 +105,6 @@ where
             }
         }
     });
-    Ok(())
 }
 
 /// Implements [`Common`] for a configuration with the fields `admin` and `telemetry`, and sections that check themselves.

@@ -92,7 +92,11 @@ impl Dials {
     /// Sets which log lines there are.
     pub fn set_filter(&self, filter: &str) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(filter).context("telemetry.filter")?;
-        self.filter.reload(filter).context("telemetry.filter")
+        // Said while it still is.
+        tracing::warn!(was = self.now().0, is = %filter, "telemetry.filter is changed");
+        self.filter.reload(filter).context("telemetry.filter")?;
+        tracing::info!("telemetry.filter is as asked");
+        Ok(())
     }
 
     /// Sets the share of traces that are sent.

@@ -1,5 +1,9 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
+use anyhow::{Context, bail};
 use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
 use aws_credential_types::{
     Credentials,
@@ -9,12 +13,14 @@ use aws_sdk_s3::{
     Client,
     config::{RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig},
 };
-use caselock_runtime::secret::Secret;
+use caselock_runtime::secret::{Secret, SecretError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long keys that were read from a file are used.
+/// How long keys that were read from files are used,
 const KEYS: Duration = Duration::from_secs(60);
+/// and how long those that were just changed: perhaps one of the two only.
+const NEW_KEYS: Duration = Duration::from_secs(15);
 
 /// Where the bucket is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -64,7 +70,7 @@ pub async fn connect(config: &S3Config) -> Client {
         loader = loader.endpoint_url(endpoint);
     }
     if let (Some(access), Some(secret)) = (&config.access_key, &config.secret_key) {
-        loader = loader.credentials_provider(Keys { access: access.clone(), secret: secret.clone() });
+        loader = loader.credentials_provider(Keys::new(access, secret));
     }
     let shared = loader.load().await;
     let own = aws_sdk_s3::config::Builder::from(&shared)
@@ -76,11 +82,49 @@ pub async fn connect(config: &S3Config) -> Client {
     Client::from_conf(own)
 }
 
+impl S3Config {
+    /// Checks that both keys are there, or none, and that they can be read.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match (&self.access_key, &self.secret_key) {
+            (None, None) => Ok(()),
+            (Some(access), Some(secret)) => {
+                access.read().context("s3.access_key")?;
+                secret.read().context("s3.secret_key").map(drop)
+            }
+            (Some(_), None) => bail!("s3.secret_key: expected one beside s3.access_key"),
+            (None, Some(_)) => bail!("s3.access_key: expected one beside s3.secret_key"),
+        }
+    }
+}
+
 /// Keys that may change in their files.
 #[derive(Debug)]
 struct Keys {
     access: Secret,
     secret: Secret,
+    /// As they were read last.
+    last: Mutex<Option<(String, String)>>,
+}
+
+impl Keys {
+    fn new(access: &Secret, secret: &Secret) -> Self {
+        Self { access: access.clone(), secret: secret.clone(), last: Mutex::default() }
+    }
+
+    /// The keys now, and for how long; those before where they can't be read.
+    fn read(&self) -> Result<((String, String), Option<Duration>), SecretError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = match (self.access.read(), self.secret.read()) {
+            (Ok(access), Ok(secret)) => (access, secret),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "going on with the keys before");
+                last.clone().ok_or(error)?
+            }
+        };
+        let is_new = last.replace(now.clone()).is_some_and(|last| last != now);
+        let can_change = self.access.file().or(self.secret.file()).is_some();
+        Ok((now, can_change.then_some(if is_new { NEW_KEYS } else { KEYS })))
+    }
 }
 
 impl ProvideCredentials for Keys {
@@ -89,11 +133,31 @@ impl ProvideCredentials for Keys {
         Self: 'a,
     {
         let read = || -> provider::Result {
-            let access = self.access.read().map_err(CredentialsError::provider_error)?;
-            let secret = self.secret.read().map_err(CredentialsError::provider_error)?;
-            let changes = self.access.file().or(self.secret.file()).is_some();
-            Ok(Credentials::new(access, secret, None, changes.then(|| SystemTime::now() + KEYS), "caselock"))
+            let ((access, secret), lasts) = self.read().map_err(CredentialsError::provider_error)?;
+            Ok(Credentials::new(access, secret, None, lasts.map(|lasts| SystemTime::now() + lasts), "caselock"))
         };
         future::ProvideCredentials::ready(read())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_follow_their_files() {
+        let file = std::env::temp_dir().join(format!("caselock-keys-{}", std::process::id()));
+        std::fs::write(&file, "one\n").unwrap();
+        let keys = Keys::new(&"me".into(), &format!("file:{}", file.display()).into());
+        let both = |secret: &str| ("me".to_owned(), secret.to_owned());
+        assert_eq!(keys.read().unwrap(), (both("one"), Some(KEYS)));
+        std::fs::write(&file, "two").unwrap();
+        assert_eq!(keys.read().unwrap(), (both("two"), Some(NEW_KEYS)));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(keys.read().unwrap(), (both("two"), Some(KEYS)));
+        assert_eq!(Keys::new(&"me".into(), &"here".into()).read().unwrap(), (both("here"), None));
+        assert!(Keys::new(&"me".into(), &"file:/nowhere".into()).read().is_err());
+        let half = S3Config { access_key: Some("me".into()), ..S3Config::default() };
+        assert!(half.check().unwrap_err().to_string().contains("s3.secret_key"));
     }
 }
