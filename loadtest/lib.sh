@@ -29,6 +29,7 @@ up() {
     "$repository/deploy/$server.sh" start "$scratch/$server"
     set -a; eval "$("$repository/deploy/$server.sh" env "$scratch/$server")"; set +a
   done
+  export CASELOCK_LOAD_TOPIC_PREFIX=load. CASELOCK_LOAD_PARTITIONS=12
   "$repository/deploy/dev-ca.sh" "$scratch/ca" "${bureaus[@]}" >/dev/null 2>&1
   "$programs/caselock-loadtest" prepare
 }
@@ -45,6 +46,8 @@ down() {
 }
 
 bureaus=(demo)
+# What names of reports end with.
+suffix=
 pids=()
 # Servers whose use is in the report.
 measured=(kafka s3)
@@ -118,7 +121,7 @@ load() {
   for process in "${measured[@]}"; do flags+=(--process "$process=$(<"$scratch/$process/pid")"); done
   [[ ${tls:-no} != yes ]] || flags+=(--ca "$scratch/ca")
   servers=$(IFS=,; echo "${url[*]}")
-  "$programs/caselock-loadtest" run "$footage" --name "$name" --out "$out/$name" --server "${server:-$servers}" \
+  "$programs/caselock-loadtest" run "$footage" --name "$name$suffix" --out "$out/$name$suffix" --server "${server:-$servers}" \
     --receipt-key "$scratch/ca/receipt-key.pub.pem" "${flags[@]}" "$@"
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use caselock_domain::{
     object_key,
     receipt::{KeyRing, Receipt, ReceiptPayload},
@@ -44,6 +44,7 @@ pub struct Again {
 pub async fn run(again: &Again) -> anyhow::Result<bool> {
     let path = if again.run.is_dir() { again.run.join("record.jsonl") } else { again.run.clone() };
     let lines = record::read(&path)?;
+    ensure!(!lines.is_empty(), "{} has no recordings", path.display());
     let problems = check(&again.servers, &again.receipts.keys()?, &lines).await?;
     for problem in &problems {
         println!("{problem}");

@@ -23,11 +23,14 @@ pub struct Servers {
     #[arg(long, env = "CASELOCK_TEST_KAFKA", value_name = "HOST:PORT")]
     pub brokers: String,
     /// What the names of the topics begin with.
-    #[arg(long, default_value = "load.")]
+    #[arg(long, env = "CASELOCK_LOAD_TOPIC_PREFIX", default_value = "", hide_default_value = true)]
     pub topic_prefix: String,
-    /// Partitions of each topic.
-    #[arg(long, default_value_t = 12)]
-    pub partitions: u32,
+    /// Partitions of each topic, where that is not the usual 48, 48, 48, 12 and 6.
+    #[arg(long, env = "CASELOCK_LOAD_PARTITIONS")]
+    pub partitions: Option<u32>,
+    /// A property of librdkafka, for TLS and SASL. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
+    pub kafka_property: Vec<(String, String)>,
     /// The S3 server.
     #[arg(long, env = "CASELOCK_TEST_S3_ENDPOINT", value_name = "URL")]
     pub endpoint: String,
@@ -48,14 +51,20 @@ pub struct Servers {
     pub prefix: String,
 }
 
+fn property(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| "expected NAME=VALUE".to_owned())
+}
+
 impl Servers {
     /// The topics.
     pub fn kafka(&self) -> KafkaConfig {
         KafkaConfig {
             brokers: self.brokers.clone(),
             topic_prefix: self.topic_prefix.clone(),
-            partitions: Some(self.partitions),
+            partitions: self.partitions,
             single_node: true,
+            properties: self.kafka_property.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
             ..KafkaConfig::default()
         }
     }

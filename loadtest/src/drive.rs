@@ -158,7 +158,8 @@ pub async fn run(run: &Run) -> anyhow::Result<bool> {
     let usage = sampling.end().await?;
     load.bar.finish_and_clear();
     let lines = std::mem::take(&mut *load.lines.lock().unwrap_or_else(PoisonError::into_inner));
-    let problems = check::check(&run.servers, &keys, &lines).await?;
+    let problems = check::check(&run.servers, &keys, &lines).await;
+    let problems = problems.unwrap_or_else(|error| vec![format!("the check could not be made: {error:#}")]);
     let report = report::Report::new(&run.name, began_at, &lines, &usage, problems)?;
     report::write(&run.out, &report, &lines, &usage)?;
     Ok(report.is_good())

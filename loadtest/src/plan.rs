@@ -43,7 +43,7 @@ pub struct Plan {
     report: Option<PathBuf>,
     #[command(flatten)]
     costs: Costs,
-    /// How busy processors, disks and networks may be in the busiest minute, of 1.
+    /// How busy processors, disks and networks may be in the busiest hour, of 1.
     #[arg(long, default_value_t = 0.6)]
     busy: f64,
     /// Replicas of each record in Kafka.
@@ -59,27 +59,36 @@ pub struct Plan {
     #[arg(long, default_value_t = 18)]
     store_away_at: usize,
     /// From which hour on one broker is lost, for an hour.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 18)]
     broker_lost_at: usize,
 }
 
-/// Core-seconds for each GB.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Costs, in core-seconds for each GB (10⁹ bytes)")]
 struct Costs {
-    /// Of the gateway.
-    #[arg(long, default_value_t = 0.85)]
-    gateway: f64,
-    /// Of the archiver.
-    #[arg(long, default_value_t = 1.4)]
-    archiver: f64,
-    /// Of Kafka, for each replica.
-    #[arg(long, default_value_t = 2.5)]
-    kafka: f64,
-    /// Of the store's servers.
-    #[arg(long, default_value_t = 3.6)]
-    store: f64,
+    /// Of the gateway, in core-seconds for each GB. Without it: the report's process gateway, or 1.25 (with mTLS).
+    #[arg(long)]
+    gateway: Option<f64>,
+    /// Of the archiver. Without it: the report's archiver, or 1.55.
+    #[arg(long)]
+    archiver: Option<f64>,
+    /// Of Kafka, for each replica. Without it: the report's kafka, or 3.7.
+    #[arg(long)]
+    kafka: Option<f64>,
+    /// Of the store's servers. Without it: the report's s3, or 4.3.
+    #[arg(long)]
+    store: Option<f64>,
     /// Of media: digests, proxies, pictures. Assumed, not measured: it depends on codecs and bit rates more than on anything else.
     #[arg(long, default_value_t = 400.0)]
+    media: f64,
+}
+
+/// What a GB costs, in core-seconds.
+struct Cost {
+    gateway: f64,
+    archiver: f64,
+    kafka: f64,
+    store: f64,
     media: f64,
 }
 
@@ -112,7 +121,17 @@ struct Day {
 
 /// Prints the plan.
 pub fn run(plan: &Plan) -> anyhow::Result<()> {
-    ensure!((0.01..=1.0).contains(&plan.busy), "--busy: expected more than 0, at most 1");
+    ensure!((0.01..=1.0).contains(&plan.busy), "--busy: expected 0.01 to 1");
+    ensure!((0.0..=1.0).contains(&plan.in_cases), "--in-cases: expected 0 to 1");
+    for (flag, value) in [
+        ("bureaus", plan.bureaus),
+        ("gb-a-day", plan.gb_a_day),
+        ("replicas", plan.replicas),
+        ("partition-rate", plan.partition_rate),
+        ("broker-rate", plan.broker_rate),
+    ] {
+        ensure!(value > 0.0 && value.is_finite(), "--{flag}: expected more than 0");
+    }
     ensure!(plan.store_away_at < 24 && plan.broker_lost_at < 24, "expected an hour from 0 to 23");
     let text = match &plan.day {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
@@ -170,7 +189,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
         plan.in_cases,
         (plan.case_years * 12.0 - plan.months).max(0.0)
     );
-    line("store's disks", format_args!("{kept:.0} TB"), why);
+    line("kept in store", format_args!("{kept:.0} TB"), why);
     let network = provided * 8.0;
     line(
         "network, in",
@@ -207,21 +226,30 @@ fn line(name: &str, value: fmt::Arguments<'_>, why: fmt::Arguments<'_>) {
 }
 
 impl Plan {
-    /// What was given, or measured.
-    fn costs(&self) -> anyhow::Result<Costs> {
-        let Costs { mut gateway, mut archiver, mut kafka, mut store, media } = self.costs;
-        if let Some(path) = &self.report {
-            let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-            let measured: Measured = serde_json::from_slice(&text).context("this is not a run's report.json")?;
-            let of = |name: &str, given: f64| {
-                let own = measured.report.processes.iter().filter(|used| used.name.starts_with(name));
-                let sum: f64 = own.map(|used| used.processor_seconds_per_gb).sum();
-                if sum > 0.0 { sum } else { given }
-            };
-            (gateway, archiver) = (of("gateway", gateway), of("archiver", archiver));
-            (kafka, store) = (of("kafka", kafka), of("s3", store));
-        }
-        Ok(Costs { gateway, archiver, kafka, store, media })
+    /// What was given, or else measured, or else what was measured here.
+    fn costs(&self) -> anyhow::Result<Cost> {
+        let measured: Option<Measured> = match &self.report {
+            Some(path) => {
+                let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+                Some(serde_json::from_slice(&text).context("this is not a run's report.json")?)
+            }
+            None => None,
+        };
+        let cost = |given: Option<f64>, name: &str, usual: f64| -> anyhow::Result<f64> {
+            let (Some(measured), None) = (&measured, given) else { return Ok(given.unwrap_or(usual)) };
+            let own = measured.report.processes.iter().filter(|used| used.name.starts_with(name));
+            let sum: f64 = own.map(|used| used.processor_seconds_per_gb).sum();
+            ensure!(sum > 0.0, "the report has no process {name}: give its cost as a flag");
+            Ok(sum)
+        };
+        let Costs { gateway, archiver, kafka, store, media } = self.costs;
+        Ok(Cost {
+            gateway: cost(gateway, "gateway", 1.25)?,
+            archiver: cost(archiver, "archiver", 1.55)?,
+            kafka: cost(kafka, "kafka", 3.7)?,
+            store: cost(store, "s3", 4.3)?,
+            media,
+        })
     }
 }
 

@@ -47,6 +47,12 @@ pub enum Property {
     Text(String),
 }
 
+impl From<String> for Property {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
 impl std::fmt::Debug for Property {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -106,7 +112,7 @@ impl KafkaConfig {
             topic_prefix: prefix,
             partitions: Some(partitions),
             single_node: replicas == 1,
-            properties: pairs.map(|(name, value)| (name.to_owned(), Property::Text(value.to_owned()))).collect(),
+            properties: pairs.map(|(name, value)| (name.to_owned(), value.to_owned().into())).collect(),
             ..Self::default()
         };
         Some((config, replicas))
