@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The chart and the Dockerfiles without a cluster: lint, unit tests, every object against its schema, the README as it must be, settings that the
+# services take. The programs must be built (cargo build); deploy/k8s-test.sh installs it on a real Kubernetes.
+# Usage: deploy/chart-test.sh
+set -Eeuo pipefail
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/lib.sh
+source "$here/lib.sh"
+cd -- "$here/.."
+"$here/chart-tools.sh" install
+PATH=$("$here/chart-tools.sh" path):$PATH
+chart=helm/caselock
+programs=${CASELOCK_PROGRAMS:-${CARGO_TARGET_DIR:-target}/debug}
+scratch=$(mktemp -d)
+trap 'rm -rf -- "$scratch"' EXIT
+
+hadolint deploy/images/*.Dockerfile
+helm-unittest "$chart"
+for values in "$chart"/ci/*-values.yaml; do
+  say "$values"
+  helm lint --quiet --strict "$chart" -f "$values"
+  helm template caselock "$chart" --namespace ingest -f "$values" >"$scratch/all.yaml"
+  kubeconform -strict -summary -schema-location 'helm/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' "$scratch/all.yaml"
+  for service in gateway archiver media registry; do
+    # Its settings, out of the ConfigMap.
+    { helm template caselock "$chart" --namespace ingest -f "$values" --show-only "templates/$service.yaml" 2>/dev/null || true; } |
+      awk '/^---/ { on = 0 } on { print substr($0, 5) } /^  settings.toml: \|/ { on = 1 }' >"$scratch/settings.toml"
+    [[ -s $scratch/settings.toml ]] || { say "$service is not part of it"; continue; }
+    "$programs/caselock-$service" --config "$scratch/settings.toml" --dump-config >/dev/null
+  done
+done
+cp -- "$chart/README.md" "$scratch/README.md"
+helm-docs -s file -l error -c "$chart"
+cmp -- "$chart/README.md" "$scratch/README.md" || { cp -- "$scratch/README.md" "$chart/README.md"; die "README.md is not what helm-docs -s file makes"; }
+# Wrong values are refused by name.
+refused() {
+  local said
+  said=$(helm template caselock "$chart" -f "$chart/ci/minimal-values.yaml" --set "$1" 2>&1) && die "$1 was taken"
+  [[ $said == *"$2"* ]] || die "$1 was refused without saying '$2': $said"
+}
+refused gateway.replica=3 "at '/gateway': additional properties 'replica' not allowed"
+refused kafka.brokers=nowhere "at '/kafka/brokers'"
+refused archiver.autoscaling.mode=often "at '/archiver/autoscaling/mode': value must be one of 'none', 'keda', 'hpa'"
+refused s3.prefix=county "at '/s3/prefix'"
+refused kafka.properties.sasl\\.password=hunter2 "invalid propertyName 'sasl.password'"
+say 'all as it must be'

@@ -1,0 +1,52 @@
+{{/* Names, labels and images. */}}
+
+{{- define "caselock.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}{{- .Release.Name | trunc 48 | trimSuffix "-" -}}
+{{- else -}}{{- printf "%s-%s" .Release.Name $name | trunc 48 | trimSuffix "-" -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* (root, component) */}}
+{{- define "caselock.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* (root, component) */}}
+{{- define "caselock.labels" -}}
+{{ include "caselock.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* (root, component) */}}
+{{- define "caselock.image" -}}
+{{- $image := .root.Values.image -}}
+{{- with index $image.digests .component -}}
+{{- printf "%s/%s@%s" $image.registry $.component . -}}
+{{- else -}}
+{{- printf "%s/%s:%s" $image.registry .component (default .root.Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "caselock.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}{{ default (include "caselock.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}{{ default "default" .Values.serviceAccount.name }}{{- end -}}
+{{- end -}}
+
+{{/* (root, media): the priority class of a component */}}
+{{- define "caselock.priorityClass" -}}
+{{- $class := .root.Values.priorityClass -}}
+{{- $name := ternary $class.mediaName $class.name .media -}}
+{{- if $name -}}{{ $name }}
+{{- else if $class.create -}}{{ include "caselock.fullname" .root }}{{ ternary "-media" "" .media }}{{- end -}}
+{{- end -}}

@@ -1,0 +1,70 @@
+{{/* Where a component may go: a list of (to, ports), as YAML: (root, to: list of "kafka", "s3", "database", "otlp"). */}}
+{{- define "caselock.egress" -}}
+{{- $values := .root.Values -}}
+{{- $policy := $values.networkPolicy -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- if has "kafka" .to }}
+- {{- with $policy.kafkaTo }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports:
+    {{- range (regexFindAll ":[0-9]+" $values.kafka.brokers -1 | uniq) }}
+    - {port: {{ trimPrefix ":" . }}}
+    {{- end }}
+{{- end }}
+{{- if has "s3" .to }}
+- {{- with $policy.s3To }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports: [{port: {{ include "caselock.port" (dict "url" (default "https://" $values.s3.endpoint)) }}}]
+{{- end }}
+{{- if has "database" .to }}
+- {{- with $policy.databaseTo }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports: [{port: {{ $policy.databasePort }}}]
+{{- end }}
+{{- if and (has "otlp" .to) $values.telemetry.otlpEndpoint }}
+- {{- with $policy.otlpTo }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  ports: [{port: {{ include "caselock.port" (dict "url" $values.telemetry.otlpEndpoint) }}}]
+{{- end }}
+{{- end -}}
+
+{{/* The port of an address: (url). */}}
+{{- define "caselock.port" -}}
+{{- $port := regexFind ":[0-9]+" (regexReplaceAll "^[a-z]+://" .url "") -}}
+{{- if $port -}}{{ trimPrefix ":" $port }}{{- else -}}{{ ternary 443 80 (hasPrefix "https://" .url) }}{{- end -}}
+{{- end -}}
+
+{{/* A NetworkPolicy: (root, component, to, and for a server: port, from). */}}
+{{- define "caselock.networkPolicy" -}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "caselock.fullname" .root }}-{{ .component }}
+  labels: {{- include "caselock.labels" . | nindent 4 }}
+  {{- with .annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  podSelector:
+    matchLabels: {{- include "caselock.selector" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    {{- if .port }}
+    - {{- with .from }}
+      from: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      ports: [{port: {{ .port }}}]
+    {{- end }}
+    - from:
+        - podSelector: {}
+        {{- with .root.Values.networkPolicy.monitoringFrom }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports: [{port: 9464}]
+  egress: {{- include "caselock.egress" . | nindent 4 }}
+{{- end -}}

@@ -1,0 +1,243 @@
+{{/* What all pods have in common. */}}
+
+{{- define "caselock.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "caselock.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "caselock.secretMounts" -}}
+{{- range (include "caselock.secrets" . | fromJsonArray) }}
+- {name: {{ .name }}, mountPath: /etc/caselock/{{ .name }}, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "caselock.secretVolumes" -}}
+{{- range (include "caselock.secrets" . | fromJsonArray) }}
+- name: {{ .name }}
+  secret: {secretName: {{ .secret | quote }}, defaultMode: 0440}
+{{- end }}
+{{- end -}}
+
+{{/* A Deployment and what belongs to it: (root, component, and for a server: port). */}}
+{{- define "caselock.deployment" -}}
+{{- $values := index .root.Values .component -}}
+{{- $name := printf "%s-%s" (include "caselock.fullname" .root) .component -}}
+{{- $scaled := or (eq (dig "autoscaling" "enabled" false $values) true) (has (dig "autoscaling" "mode" "none" $values) (list "keda" "hpa")) -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ $name }}
+  labels: {{- include "caselock.labels" . | nindent 4 }}
+data:
+  settings.toml: |
+    {{- include "caselock.config" . | trim | nindent 4 }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  labels: {{- include "caselock.labels" . | nindent 4 }}
+spec:
+  {{- if not $scaled }}
+  replicas: {{ default 1 $values.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 5
+  {{- if eq .component "registry" }}
+  # The next one is ready only once this one is gone: one writer of locks.
+  strategy: {type: Recreate}
+  {{- else }}
+  strategy:
+    type: RollingUpdate
+    rollingUpdate: {maxSurge: 1, maxUnavailable: {{ ternary 0 1 (eq .component "gateway") }}}
+  {{- end }}
+  selector:
+    matchLabels: {{- include "caselock.selector" . | nindent 6 }}
+  template:
+    metadata:
+      annotations:
+        checksum/settings: {{ include "caselock.config" . | sha256sum }}
+        {{- with $values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      labels:
+        {{- include "caselock.labels" . | nindent 8 }}
+        {{- with $values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      serviceAccountName: {{ include "caselock.serviceAccount" .root }}
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      {{- with .root.Values.image.pullSecrets }}
+      imagePullSecrets: {{- range . }}
+        - name: {{ . }}
+        {{- end }}
+      {{- end }}
+      {{- with (include "caselock.priorityClass" (dict "root" .root "media" (eq .component "media"))) }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      securityContext: {{- include "caselock.podSecurity" . | nindent 8 }}
+      terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+      containers:
+        - name: {{ .component }}
+          image: {{ include "caselock.image" . }}
+          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+          args: [--config, /etc/caselock/settings/settings.toml]
+          securityContext: {{- include "caselock.containerSecurity" . | nindent 12 }}
+          {{- with $values.extraEnv }}
+          env: {{- toYaml . | nindent 12 }}
+          {{- end }}
+          ports:
+            {{- if .port }}
+            - {name: grpc, containerPort: {{ .port }}}
+            {{- end }}
+            - {name: admin, containerPort: 9464}
+          # Start-up looks at log and store, and may wait for them: it only must be alive. Neither probe asks for Kafka or the store.
+          livenessProbe:
+            httpGet: {path: /livez, port: admin}
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 6
+          readinessProbe:
+            httpGet: {path: /readyz, port: admin}
+            periodSeconds: 5
+            timeoutSeconds: 3
+            failureThreshold: 6
+            successThreshold: 1
+          {{- if .port }}
+          # Who looks up the Service meanwhile still finds this one at work.
+          lifecycle: {preStop: {sleep: {seconds: 5}}}
+          {{- end }}
+          resources: {{- toYaml $values.resources | nindent 12 }}
+          volumeMounts:
+            - {name: settings, mountPath: /etc/caselock/settings, readOnly: true}
+            {{- include "caselock.secretMounts" . | trim | nindent 12 }}
+            {{- if eq .component "media" }}
+            - {name: scratch, mountPath: /scratch}
+            {{- end }}
+      volumes:
+        - name: settings
+          configMap: {name: {{ $name }}}
+        {{- include "caselock.secretVolumes" . | trim | nindent 8 }}
+        {{- if eq .component "media" }}
+        - name: scratch
+          emptyDir: {sizeLimit: {{ $values.scratch.sizeLimit }}}
+        {{- end }}
+      {{- if dig "topologySpread" false $values }}
+      topologySpreadConstraints:
+        {{- range (list "kubernetes.io/hostname" "topology.kubernetes.io/zone") }}
+        - maxSkew: 1
+          topologyKey: {{ . }}
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels: {{- include "caselock.selector" $ | nindent 14 }}
+        {{- end }}
+      {{- end }}
+      {{- with $values.nodeSelector }}
+      nodeSelector: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.tolerations }}
+      tolerations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.affinity }}
+      affinity: {{- toYaml . | nindent 8 }}
+      {{- end }}
+---
+# One at a time may be drained, the only one too: clients, or the group, go on with the next.
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ $name }}
+  labels: {{- include "caselock.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels: {{- include "caselock.selector" . | nindent 6 }}
+{{- end -}}
+
+{{/* The Service of a server: (root, component, port). */}}
+{{- define "caselock.service" -}}
+{{- $service := (index .root.Values .component).service -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "caselock.fullname" .root }}-{{ .component }}
+  labels: {{- include "caselock.labels" . | nindent 4 }}
+  {{- with $service.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  type: {{ $service.type }}
+  {{- if ne $service.type "ClusterIP" }}
+  externalTrafficPolicy: {{ default "Cluster" (dig "externalTrafficPolicy" "" $service) }}
+  {{- end }}
+  {{- with (dig "loadBalancerSourceRanges" nil $service) }}
+  loadBalancerSourceRanges: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  selector: {{- include "caselock.selector" . | nindent 4 }}
+  ports:
+    - {name: grpc, port: {{ $service.port }}, targetPort: grpc, appProtocol: kubernetes.io/h2c}
+{{- end -}}
+
+{{/* The certificate of a server: (root, component). */}}
+{{- define "caselock.certificate" -}}
+{{- $certManager := .root.Values.tls.certManager -}}
+{{- $values := index .root.Values .component -}}
+{{- if and $certManager.enabled (not $values.tlsSecret) }}
+{{- $name := printf "%s-%s" (include "caselock.fullname" .root) .component }}
+---
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata:
+  name: {{ $name }}
+  labels: {{- include "caselock.labels" . | nindent 4 }}
+spec:
+  secretName: {{ $name }}-tls
+  duration: {{ $certManager.duration }}
+  renewBefore: {{ $certManager.renewBefore }}
+  privateKey: {algorithm: ECDSA, size: 256, encoding: PKCS8, rotationPolicy: Always}
+  usages: [digital signature, server auth]
+  dnsNames:
+    - {{ $name }}
+    - {{ $name }}.{{ .root.Release.Namespace }}
+    - {{ $name }}.{{ .root.Release.Namespace }}.svc
+    {{- range $values.hostnames }}
+    - {{ . | quote }}
+    {{- end }}
+  issuerRef:
+    name: {{ required "tls.certManager.issuerRef.name: who signs?" $certManager.issuerRef.name | quote }}
+    kind: {{ $certManager.issuerRef.kind }}
+    group: {{ $certManager.issuerRef.group }}
+{{- end }}
+{{- end -}}
+
+{{/* A step of the test: (root, test, step, bureau). */}}
+{{- define "caselock.testContainer" -}}
+- name: {{ .step.name }}
+  image: {{ include "caselock.image" (dict "root" .root "component" "admin") }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") .step.args | toJson }}
+  securityContext: {{- include "caselock.containerSecurity" . | nindent 4 }}
+  resources:
+    requests: {cpu: 50m, memory: 64Mi}
+    limits: {memory: 256Mi}
+  volumeMounts:
+    - {name: tmp, mountPath: /tmp}
+    - {name: settings, mountPath: /etc/caselock/settings, readOnly: true}
+    {{- if .bureau }}
+    - {name: bureau, mountPath: /etc/caselock/bureau, readOnly: true}
+    - {name: receipt-key, mountPath: /etc/caselock/receipt-key, readOnly: true}
+    {{- end }}
+    {{- include "caselock.secretMounts" .test | trim | nindent 4 }}
+{{- end -}}
