@@ -5,7 +5,8 @@
 #
 # Makes what is missing in DIR and keeps what is there; so a later call adds bureaus to the same CA:
 #   ca.pem, ca.key                         the CA (P-256)
-#   server.pem, server.key                 the gateway: localhost, 127.0.0.1, spiffe://caselock.test/service/gateway
+#   server.pem, server.key                 the gateway: localhost, 127.0.0.1, spiffe://caselock.test/service/gateway, and the names in
+#                                          CASELOCK_CA_NAMES (DNS:NAME,IP:ADDRESS…)
 #   BUREAU.pem, BUREAU.key                 a bureau's client: spiffe://caselock.test/bureau/BUREAU
 #   operator-NAME.pem, operator-NAME.key   an operator's client: spiffe://caselock.test/operator/NAME
 #   receipt-key.pem, receipt-key.pub.pem   the key that receipts are signed with (Ed25519), and its public key
@@ -82,7 +83,7 @@ keyUsage=critical,keyCertSign,cRLSign
 subjectKeyIdentifier=hash
 authorityKeyIdentifier=keyid:always" -signkey "$temp/ca.key"
 fi
-leaf server "DNS:localhost,IP:127.0.0.1,URI:spiffe://caselock.test/service/gateway" serverAuth
+leaf server "DNS:localhost,IP:127.0.0.1${CASELOCK_CA_NAMES:+,$CASELOCK_CA_NAMES},URI:spiffe://caselock.test/service/gateway" serverAuth
 for bureau; do
   case $bureau in
     operator:*) leaf "operator-${bureau#*:}" "URI:spiffe://caselock.test/operator/${bureau#*:}" clientAuth ;;

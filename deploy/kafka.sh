@@ -110,8 +110,8 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$(port CONTROLLER)
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$(port KAFKA),CONTROLLER://127.0.0.1:$(port CONTROLLER)
-advertised.listeners=PLAINTEXT://127.0.0.1:$(port KAFKA)
+listeners=PLAINTEXT://$listen_host:$(port KAFKA),CONTROLLER://127.0.0.1:$(port CONTROLLER)
+advertised.listeners=PLAINTEXT://$server_host:$(port KAFKA)
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$dir/data
 auto.create.topics.enable=false
@@ -148,7 +148,7 @@ EOT
 environment() {
   local p
   p=$(port KAFKA)
-  echo "CASELOCK_TEST_KAFKA=127.0.0.1:$p"
+  echo "CASELOCK_TEST_KAFKA=$server_host:$p"
 }
 
 case "$#:${1:-}" in

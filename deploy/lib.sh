@@ -32,6 +32,11 @@ debian_packages() {
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
 }
 
+# By what the servers are reached: the address in CASELOCK_SERVER_HOST, by pods for example. With one that is not loopback they listen on all of this
+# machine's addresses.
+server_host=${CASELOCK_SERVER_HOST:-127.0.0.1}
+if [[ $server_host == 127.* ]]; then listen_host=127.0.0.1; else listen_host=0.0.0.0; fi
+
 # answers PORT: does anything accept TCP connections on 127.0.0.1:PORT?
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 

@@ -37,7 +37,7 @@ start() {
   fi
   # The lock ensures that none of ours is running: what a killed one left would stop the next where nobody reaps the dead.
   rm -f -- "$dir/data/postmaster.pid"
-  launch "${unprivileged[@]}" "$(binaries)/postgres" -D "$dir/data" -c listen_addresses=127.0.0.1 -c "port=$(port POSTGRES)" \
+  launch "${unprivileged[@]}" "$(binaries)/postgres" -D "$dir/data" -c listen_addresses="$listen_host" -c "port=$(port POSTGRES)" \
     -c unix_socket_directories= -c max_connections=200
   say "PostgreSQL answers on 127.0.0.1:$(port POSTGRES), data in $dir/data"
 }
@@ -51,13 +51,14 @@ install_data() {
   fi
   "${unprivileged[@]}" "$(binaries)/initdb" -D "$dir/data" --username=caselock --pwfile="$dir/password" --auth=scram-sha-256 \
     --encoding=UTF8 --locale=C.UTF-8 >"$dir/initdb.log" 2>&1 || { tail -n 20 "$dir/initdb.log" >&2; die "initdb failed"; }
+  echo 'host all all samenet scram-sha-256' >>"$dir/data/pg_hba.conf"
 }
 
 ready() { "$(binaries)/pg_isready" -q -h 127.0.0.1 -p "$(port POSTGRES)"; }
 
 environment() {
   [[ -s $dir/password ]] || die "nothing was ever started in $dir"
-  printf 'CASELOCK_TEST_POSTGRES=postgres://caselock:%s@127.0.0.1:%s/postgres\n' "$(<"$dir/password")" "$(port POSTGRES)"
+  printf 'CASELOCK_TEST_POSTGRES=postgres://caselock:%s@%s:%s/postgres\n' "$(<"$dir/password")" "$server_host" "$(port POSTGRES)"
 }
 
 mark_of() { printf '%s\n' "$dir/data"; }

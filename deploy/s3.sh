@@ -67,7 +67,7 @@ start() {
   MINIO_API_STALE_UPLOADS_EXPIRY=1440h \
     MINIO_ROOT_USER_FILE=$dir/access-key MINIO_ROOT_PASSWORD_FILE=$dir/secret-key \
     MINIO_BROWSER=off MINIO_UPDATE=off \
-    launch "$minio" server --quiet --certs-dir "$dir/certs" --address "127.0.0.1:$(port S3)" "$dir/data"
+    launch "$minio" server --quiet --certs-dir "$dir/certs" --address "$listen_host:$(port S3)" "$dir/data"
   say "MinIO is healthy on 127.0.0.1:$(port S3), data in $dir/data"
 }
 
@@ -87,7 +87,7 @@ ready() {
 
 environment() {
   [[ -s $dir/secret-key ]] || die "nothing was ever started in $dir"
-  printf 'CASELOCK_TEST_S3_%s\n' "ENDPOINT=http://127.0.0.1:$(port S3)" REGION=us-east-1 \
+  printf 'CASELOCK_TEST_S3_%s\n' "ENDPOINT=http://$server_host:$(port S3)" REGION=us-east-1 \
     "ACCESS_KEY=$(<"$dir/access-key")" "SECRET_KEY=$(<"$dir/secret-key")" SCRATCH=yes
 }
 

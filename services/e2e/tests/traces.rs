@@ -105,14 +105,23 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver(kind: Kind) {
     let job = &of("media", "media-job")[0];
     let steps = of("archiver", "step");
     assert!(steps.iter().any(|step| (&step.trace_id, &step.span_id) == (&job.trace_id, &job.parent_span_id)));
-    // Where nobody looks at a terminal, every line of a log is an object.
+    // Where nobody looks at a terminal, every line of a log is an object; one about a recording's end names its trace.
+    let mut about_one = 0;
     for program in stack.programs.values() {
         let log = program.log();
         assert!(!log.is_empty());
         for line in log.lines() {
             let object: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
             assert!(object["level"].is_string() && object["timestamp"].is_string(), "{line}");
+            let is_about_one = object["message"] == "stored" || object["message"] == "a media job ended";
+            assert!(!is_about_one || object["openTelemetry"]["traceId"].is_string(), "{line}");
+            about_one += usize::from(is_about_one);
         }
+    }
+    assert!(about_one >= 3, "{about_one}");
+    let page = stack.programs[stack.gateway()].admin("/metrics");
+    for gauge in ["in_flight_bytes", "streams", "open_uploads", "backlog_bytes"] {
+        assert!(page.contains(&format!("caselock_gateway_{gauge}")), "{gauge}: {page}");
     }
     // What is counted is sent at the end, if not before.
     stack.stop();

@@ -44,6 +44,16 @@ impl Admission {
         }
     }
 
+    /// Bytes of memory that segments have now.
+    pub fn in_flight(&self) -> u64 {
+        u64::from(self.segments.taken()) * PAGE
+    }
+
+    /// Streams that are open now.
+    pub fn streams(&self) -> u32 {
+        self.streams.taken()
+    }
+
     /// Waits, not for long, for the memory of a segment.
     pub async fn segment(&self, bureau: &BureauId, length: u32) -> Result<Granted, Refusal> {
         let pages = u64::from(length).div_ceil(PAGE) as u32;

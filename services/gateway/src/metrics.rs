@@ -1,6 +1,10 @@
 //! What the gateway counts. No ids of recordings or people as labels.
 
+use std::sync::{Arc, Weak};
+
 use opentelemetry::{KeyValue, global, metrics::Counter};
+
+use crate::ingest::Ingest;
 
 /// The gateway's instruments.
 #[derive(Clone)]
@@ -35,4 +39,24 @@ impl GatewayMetrics {
     pub fn refused(&self, reason: &'static str) {
         self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
+}
+
+/// What is looked at when metrics are read.
+pub fn observe(ingest: &Arc<Ingest>) {
+    gauge(ingest, "caselock_gateway_in_flight_bytes", |ingest| ingest.admission.in_flight());
+    gauge(ingest, "caselock_gateway_streams", |ingest| ingest.admission.streams().into());
+    gauge(ingest, "caselock_gateway_open_uploads", |ingest| ingest.view.totals().0);
+    gauge(ingest, "caselock_gateway_backlog_bytes", |ingest| ingest.view.totals().1);
+}
+
+fn gauge(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Ingest) -> u64) {
+    let ingest: Weak<Ingest> = Arc::downgrade(ingest);
+    let meter = global::meter("caselock-gateway");
+    let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
+        if let Some(ingest) = ingest.upgrade() {
+            observer.observe(look(&ingest), &[]);
+        }
+    });
+    // The meter keeps it.
+    let _gauge = observed.build();
 }

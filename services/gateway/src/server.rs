@@ -17,7 +17,7 @@ use crate::{
     admission::Admission,
     config::{CALLS, CONNECTION_WINDOW, FRAME, GatewayConfig, MESSAGE, STREAM_WINDOW},
     ingest::{Ingest, IngestServer},
-    metrics::GatewayMetrics,
+    metrics::{self, GatewayMetrics},
     view::View,
 };
 
@@ -83,6 +83,7 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
         clock,
         nonce,
     });
+    metrics::observe(&ingest);
     let (reporter, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(grpc_health::report::<IngestServiceServer<IngestServer>>(reporter, health, stop.clone()));
     let service = IngestServiceServer::new(IngestServer(ingest)).max_decoding_message_size(MESSAGE);

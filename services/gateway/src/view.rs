@@ -166,6 +166,12 @@ impl View {
         known.recordings.values().filter(|f| f.phase().is_some() && f.bureau() == Some(bureau)).count()
     }
 
+    /// Uploads that are open, and bytes in the log that are not known to be in the store, of all bureaus.
+    pub fn totals(&self) -> (u64, u64) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        (known.usage.values().map(|usage| usage.open_uploads).sum(), known.backlog)
+    }
+
     /// What a bureau has open, and the backlog of all.
     pub fn usage(&self, bureau: &BureauId) -> (Usage, u64) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

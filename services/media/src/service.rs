@@ -1,6 +1,10 @@
 //! The service: the group, jobs side by side, the contiguous head.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use caselock_domain::time::Clock;
@@ -137,7 +141,10 @@ impl Service {
         trace::continue_from(&span, entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
         let work = async move {
             let _in_hand = jobs.metrics.begin();
+            let began = Instant::now();
             let done = jobs.run_until_done(&entry).await;
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!(seconds, is_done = done.is_ok(), "a media job ended");
             drop(permit);
             (entry.partition, entry.offset, done)
         };

@@ -55,7 +55,16 @@ impl Worker {
         }
         let outcome = self.tidy(job, job.generation(), now.finished_work()).await?;
         self.metrics.stored.add(1, &[]);
-        tracing::info!(recording = %job.id, bureau = %opened.bureau, size = receipt.size, "stored");
+        tracing::info!(
+            recording = %job.id,
+            generation = job.generation(),
+            bureau = %opened.bureau,
+            size = receipt.size,
+            stored_at = %receipt.stored_at,
+            locked_until = %receipt.locked_until,
+            legal_hold = receipt.legal_hold,
+            "stored"
+        );
         Ok(outcome)
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Permits, of which each bureau may have a share.
 pub struct Budget {
     whole: Arc<Semaphore>,
+    size: u32,
     share: usize,
     bureaus: Mutex<HashMap<BureauId, Arc<Semaphore>>>,
 }
@@ -26,12 +27,17 @@ impl Budget {
     pub fn new(whole: u32, least_share: u32, share_percent: u8) -> Self {
         let share = u64::from(whole) * u64::from(share_percent.min(100)) / 100;
         let share = (share as usize).max(least_share as usize);
-        Self { whole: Arc::new(Semaphore::new(whole as usize)), share, bureaus: Mutex::default() }
+        Self { whole: Arc::new(Semaphore::new(whole as usize)), size: whole, share, bureaus: Mutex::default() }
     }
 
     /// The permits one bureau may have.
     pub fn share(&self) -> u32 {
         self.share as u32
+    }
+
+    /// The permits that are taken now.
+    pub fn taken(&self) -> u32 {
+        (self.size as usize).saturating_sub(self.whole.available_permits()) as u32
     }
 
     /// Waits for permits of the bureau's share, which must not be more than that.
@@ -89,7 +95,9 @@ mod tests {
         assert!(budget.count(last, &one).is_none());
         let last = budget.take_for_anyone().now_or_never().unwrap();
         let last = budget.count(last, &other).unwrap();
+        assert_eq!(budget.taken(), 10);
         drop((six, three, last));
+        assert_eq!(budget.taken(), 0);
         assert!(budget.take(&other, 6).now_or_never().is_some());
     }
 }

@@ -1,0 +1,10 @@
+# caselock-gateway: distroless, with glibc and OpenSSL; no shell.
+ARG BUILD=localhost/caselock/build
+ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
+FROM ${BUILD} AS build
+FROM ${RUNTIME}
+COPY --from=build /out/caselock-gateway /usr/local/bin/
+ENV CASELOCK__ADMIN__LISTEN=0.0.0.0:9464 CASELOCK__GATEWAY__LISTEN=0.0.0.0:7443
+EXPOSE 7443 9464
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/caselock-gateway"]
