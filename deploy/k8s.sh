@@ -11,8 +11,8 @@
 # There are no load balancers, volumes beyond emptyDir, hostPath and ConfigMap, metrics of pods; network policies are taken and not enforced.
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=deploy/lib.sh
-source "$here/lib.sh"
+# shellcheck source=deploy/images/lib.sh
+source "$here/images/lib.sh"
 version=1.34.2
 host=10.244.0.1
 home=$(cache_dir)/k8s-$version
@@ -135,7 +135,7 @@ state = "/run/caselock-k8s/state"
 [grpc]
   address = "$socket"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/caselock/debian:latest"
+  sandbox_image = "localhost/caselock/pause:latest"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
@@ -158,10 +158,11 @@ CONFIG
   part coredns "$bin/coredns" -conf Corefile
   part proxy "$bin/kube-proxy" --kubeconfig=kubeconfig --proxy-mode=nftables --hostname-override=node1 --cluster-cidr=10.244.0.0/24 \
     --conntrack-max-per-core=0 --metrics-bind-address=127.0.0.1:20249 --healthz-bind-address=127.0.0.1:20256
-  # The pause image.
+  # What keeps a pod's namespaces.
   "$here/images/bases.sh"
-  [[ -e $home/debian.tar ]] || podman save -q --format docker-archive -o "$home/debian.tar" localhost/caselock/debian:latest
-  load "$home/debian.tar"
+  printf 'FROM localhost/caselock/debian\nCMD ["/bin/sleep", "infinity"]\n' | podman build -q --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 -t localhost/caselock/pause - >/dev/null
+  podman save -q --format docker-archive -o pause.tar localhost/caselock/pause:latest
+  load "$dir/pause.tar"
   cat >kubelet.yaml <<CONFIG
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration

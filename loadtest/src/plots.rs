@@ -70,9 +70,12 @@ pub fn latencies(histograms: &[(&str, Histogram<u64>)]) -> anyhow::Result<String
     picture("seconds", "percentile", curves.collect())
 }
 
+/// A look so soon after another, the last one, shows no rate.
+const SHORT: f64 = 0.25;
+
 /// How fast a number grew, a second, between each look and the next.
 fn between(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
-    let pairs = samples.windows(2).filter(|pair| pair[1].at > pair[0].at);
+    let pairs = samples.windows(2).filter(|pair| pair[1].at - pair[0].at > SHORT);
     pairs.map(|pair| (pair[1].at, (of(&pair[1]) - of(&pair[0])) / (pair[1].at - pair[0].at))).collect()
 }
 
