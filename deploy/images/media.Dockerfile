@@ -7,7 +7,8 @@ FROM ${DEBIAN}
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
       ca-certificates libssl3 libavcodec59 libavformat59 libavfilter8 libavutil57 \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* \
+ && install -d -o 65532 -g 65532 /scratch
 COPY --from=build /out/caselock-media /out/caselock-media-worker /usr/local/bin/
 ENV CASELOCK__ADMIN__LISTEN=0.0.0.0:9464 CASELOCK__MEDIA__SCRATCH=/scratch
 EXPOSE 9464
