@@ -31,6 +31,19 @@ for values in "$chart"/ci/*-values.yaml; do
     "$programs/caselock-$service" --config "$scratch/settings.toml" --dump-config >/dev/null
   done
 done
+# The keys that the schema takes are those of the services, but for what the chart sets itself.
+for service in gateway archiver media registry; do
+  "$programs/caselock-$service" --config-schema >"$scratch/$service.json"
+done
+python3 - "$chart/values.schema.json" "$scratch" <<'PYTHON'
+import json, sys
+schema, folder = json.load(open(sys.argv[1])), sys.argv[2]
+own = {"listen", "tls", "plaintext_bureau", "signing_key", "scratch", "worker", "database", "unlawful_periods_for_tests"}
+for service in ("gateway", "archiver", "media", "registry"):
+    there = set(json.load(open(f"{folder}/{service}.json"))["properties"][service]["properties"]) - own
+    taken = set(schema["properties"][service]["properties"]["settings"]["properties"])
+    assert there == taken, f"values.schema.json, {service}.settings: {sorted(there ^ taken)}"
+PYTHON
 cp -- "$chart/README.md" "$scratch/README.md"
 helm-docs -s file -l error -c "$chart"
 cmp -- "$chart/README.md" "$scratch/README.md" || { cp -- "$scratch/README.md" "$chart/README.md"; die "README.md is not what helm-docs -s file makes"; }
@@ -43,6 +56,8 @@ refused() {
 refused gateway.replica=3 "at '/gateway': additional properties 'replica' not allowed"
 refused kafka.brokers=nowhere "at '/kafka/brokers'"
 refused archiver.autoscaling.mode=often "at '/archiver/autoscaling/mode': value must be one of 'none', 'keda', 'hpa'"
+refused gateway.settings.memory_budgett=1 "additional properties 'memory_budgett' not allowed"
+refused fullnameOverride=My_Name "at '/fullnameOverride'"
 refused s3.prefix=county "at '/s3/prefix'"
-refused kafka.properties.sasl\\.password=hunter2 "invalid propertyName 'sasl.password'"
+refused kafka.properties.sasl\\.password=hunter2 "does not match pattern '^file:/'"
 say 'all as it must be'

@@ -10,7 +10,7 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/images/lib.sh
 source "$here/images/lib.sh"
 cd -- "$here/.."
-export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$("$here/chart-tools.sh" path):$(cache_dir)/k8s-1.34.2/bin:$PATH"
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$("$here/chart-tools.sh" path):$("$here/k8s.sh" path):$PATH"
 step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS" >&2; }
 
 "$here/chart-tools.sh" install
@@ -21,6 +21,7 @@ stop() {
   local result=$? server
   trap - EXIT
   ((result == 0)) || failed || true
+  [[ -z ${load:-} ]] || kill "$load" 2>/dev/null || true
   kubectl delete namespace "$namespace" --wait=false >/dev/null 2>&1 || true
   [[ ! -d $scratch/k8s ]] || "$here/k8s.sh" stop "$scratch/k8s" || true
   for server in kafka s3 postgres; do
@@ -95,6 +96,8 @@ ca=$scratch/ca
   k create secret generic database --from-literal=url="$CASELOCK_TEST_POSTGRES"
 } >/dev/null
 before=$(k get all,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,jobs -o name | sort)
+database_port=${CASELOCK_TEST_POSTGRES##*:}
+database_port=${database_port%%/*}
 cat >"$scratch/values.yaml" <<VALUES
 image: {registry: $registry, tag: test}
 kafka: {brokers: "$CASELOCK_TEST_KAFKA", singleNode: true, partitions: 12}
@@ -102,18 +105,16 @@ topics: {replicas: 1}
 s3: {bucket: load, endpoint: "$CASELOCK_TEST_S3_ENDPOINT", credentials: {name: s3}}
 receipts: {signingKey: {name: receipts}}
 tls: {clientCa: {name: bureaus}}
-networkPolicy: {databasePort: ${CASELOCK_TEST_POSTGRES##*:}
+networkPolicy: {databasePort: $database_port}
 gateway:
   tlsSecret: server
   service: {type: NodePort}
   resources: {requests: {cpu: 50m, memory: 256Mi}}
 archiver: {replicas: 1, resources: {requests: {cpu: 50m, memory: 128Mi}}}
-media: {resources: {requests: {cpu: 50m, memory: 128Mi}}, scratch: {sizeLimit: 4Gi}}
+media: {resources: {requests: {cpu: 50m, memory: 128Mi, ephemeral-storage: 1Gi}}, scratch: {sizeLimit: 4Gi}}
 registry: {tlsSecret: server, database: {name: database}, resources: {requests: {cpu: 50m, memory: 128Mi}}}
 test: {bureauSecret: bureau, receiptKey: {name: receipts}}
 VALUES
-# The port alone, without the database's name.
-sed -i -E 's#(databasePort: [0-9]+).*#\1}#' "$scratch/values.yaml"
 export CASELOCK_LOAD_PARTITIONS=12
 # The topics are the chart's to make: only the bucket is made here.
 "$CASELOCK_PROGRAMS/caselock-loadtest" prepare --topic-prefix unused.
@@ -127,21 +128,26 @@ step 'roll-out, upgrade and deaths under load'
 port=$(k get service caselock-gateway -o jsonpath='{.spec.ports[0].nodePort}')
 "$CASELOCK_PROGRAMS/caselock-loadtest" footage "$scratch/footage" --count 12 --mix >/dev/null
 "$CASELOCK_PROGRAMS/caselock-loadtest" run "$scratch/footage" --name k8s --out "$scratch/load" --server "https://$node:$port" --ca "$ca" \
-  --receipt-key "$ca/receipt-key.pub.pem" --files 2 --rate 0.3 --for "${SECONDS_OF_LOAD:-120}" --cases >"$scratch/load.log" 2>&1 &
+  --receipt-key "$ca/receipt-key.pub.pem" --files 2 --rate 0.3 --for "${SECONDS_OF_LOAD:-180}" --cases >"$scratch/load.log" 2>&1 &
 load=$!
+# under_load: what was just done was done while the load ran.
+under_load() { kill -0 "$load" 2>/dev/null || { tail -n 20 -- "$scratch/load.log" >&2; die "the load ended before $1: raise SECONDS_OF_LOAD"; }; }
 rolled() { k rollout status "deployment/caselock-$1" --timeout=3m; }
 # Gateways one by one, by a setting; everything else by a new image's name would do the same.
 helm -n "$namespace" upgrade caselock helm/caselock -f "$scratch/values.yaml" --set telemetry.filter=info\\,caselock_gateway=debug --wait --timeout 5m >/dev/null
 for part in gateway archiver media registry; do rolled "$part"; done
+under_load 'the upgrade was done'
 for part in gateway archiver media registry; do
   pod=$(k get pods -l "app.kubernetes.io/component=$part" -o name | head -n 1)
   say "killing $pod"
   k delete "$pod" --force --grace-period=0 >/dev/null 2>&1
   rolled "$part"
+  under_load "$part was back"
 done
 step 'helm rollback'
 helm -n "$namespace" rollback caselock 1 --wait --timeout 5m
 for part in gateway archiver media registry; do rolled "$part"; done
+under_load 'the rollback was done'
 step 'the load ends: nothing may be missing'
 wait "$load" || { tail -n 30 -- "$scratch/load.log" >&2; die "the load found something missing"; }
 tail -n 8 -- "$scratch/load.log"

@@ -5,6 +5,7 @@
 #   k8s.sh install      builds what is missing (some ten minutes, once), into the cache
 #   k8s.sh start DIR    starts it, with everything it writes in DIR; DIR/kubeconfig reaches it
 #   k8s.sh load DIR TAR loads an image (podman save --format docker-archive)
+#   k8s.sh path         prints the folder of its programs, kubectl among them
 #   k8s.sh stop DIR     ends it, pods as well, and removes DIR
 #
 # Pods reach this machine as host.lab (10.244.0.1). There are Services, DNS, roll-outs, probes, Jobs and restricted Pod Security.
@@ -30,9 +31,13 @@ install() {
   for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
-  ((${#missing[@]} == 0)) || debian_packages "${missing[@]}"
-  # Debian starts them: there is nothing else here that uses them.
-  if [[ -d /run/systemd/system ]]; then systemctl disable -q --now containerd etcd 2>/dev/null || true; fi
+  if ((${#missing[@]})); then
+    debian_packages "${missing[@]}"
+    # Debian starts what it installs.
+    for package in containerd etcd; do
+      [[ ! -d /run/systemd/system || " ${missing[*]} " != *" $package"* ]] || systemctl disable -q --now "$package" 2>/dev/null || true
+    done
+  fi
   hold_lock "$home.lock"
   mkdir -p -- "$bin"
   # Which brings Go, where it is missing.
@@ -83,11 +88,13 @@ until_true() {
 
 start() {
   install
-  [[ ! -e $dir/kubeconfig ]] || die "something is there already: $dir"
+  [[ ! -e $dir/kubeconfig && ! -e /run/caselock-k8s ]] || die "one is there already: $dir, /run/caselock-k8s"
+  ! ip link show cni0 >/dev/null 2>&1 || die "this machine has a pod network already (cni0): another Kubernetes?"
+  ! answers 22379 && ! answers 22380 || die "something answers where etcd would (22379, 22380)"
   mkdir -p -- "$dir/cni" /run/caselock-k8s
   cd -- "$dir"
   # This machine's own address on the pods' bridge is the node's as well.
-  ip link show cni0 >/dev/null 2>&1 || ip link add cni0 type bridge
+  ip link add cni0 type bridge
   ip addr replace "$host/24" dev cni0
   ip link set cni0 up
   sysctl -qw net.ipv4.ip_forward=1
@@ -230,6 +237,7 @@ stop() {
 
 case "$#:${1:-}" in
   1:install) install ;;
+  1:path) printf '%s\n' "$bin" ;;
   2:start | 2:stop) dir=$(server_dir "$2"); "$1" ;;
   3:load) dir=$(server_dir "$2"); load "$3" ;;
   *) usage ;;

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds the images of all services with podman: localhost/caselock/{gateway,archiver,media,registry,admin}:TAG.
 # With BASES=made it builds on base images that are made here (bases.sh), with this machine's Rust toolchain, crates and CAs, instead of pulling.
-# Usage: [BASES=made] deploy/images/build.sh [TAG]     TAG is latest by default
+# Usage: [BASES=made] deploy/images/build.sh [TAG]     TAG is the version by default
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/images/lib.sh
 source "$here/lib.sh"
-tag=${1:-latest}
+tag=${1:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$here/../../Cargo.toml")}
 limits=(--ulimit nofile=4096:4096 --ulimit nproc=4096:4096)
 
 own=() runtime=()

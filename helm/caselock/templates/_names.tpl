@@ -31,16 +31,18 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* (root, component) */}}
 {{- define "caselock.image" -}}
 {{- $image := .root.Values.image -}}
+{{- $repository := default (printf "%s/%s" $image.registry .component) (index $image.repositories .component) -}}
 {{- with index $image.digests .component -}}
-{{- printf "%s/%s@%s" $image.registry $.component . -}}
+{{- printf "%s@%s" $repository . -}}
 {{- else -}}
-{{- printf "%s/%s:%s" $image.registry .component (default .root.Chart.AppVersion $image.tag) -}}
+{{- printf "%s:%s" $repository (default .root.Chart.AppVersion $image.tag) -}}
 {{- end -}}
 {{- end -}}
 
+{{/* Each component has its own: the cloud's identities go by them: (root, component). */}}
 {{- define "caselock.serviceAccount" -}}
-{{- if .Values.serviceAccount.create -}}{{ default (include "caselock.fullname" .) .Values.serviceAccount.name }}
-{{- else -}}{{ default "default" .Values.serviceAccount.name }}{{- end -}}
+{{- if .root.Values.serviceAccount.create -}}{{ include "caselock.fullname" .root }}-{{ .component }}
+{{- else -}}{{ default "default" .root.Values.serviceAccount.name }}{{- end -}}
 {{- end -}}
 
 {{/* (root, media): the priority class of a component */}}
@@ -48,5 +50,5 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $class := .root.Values.priorityClass -}}
 {{- $name := ternary $class.mediaName $class.name .media -}}
 {{- if $name -}}{{ $name }}
-{{- else if $class.create -}}{{ include "caselock.fullname" .root }}{{ ternary "-media" "" .media }}{{- end -}}
+{{- else if $class.create -}}{{ .root.Release.Namespace }}-{{ include "caselock.fullname" .root }}{{ ternary "-media" "" .media }}{{- end -}}
 {{- end -}}

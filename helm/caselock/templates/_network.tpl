@@ -2,21 +2,34 @@
 {{- define "caselock.egress" -}}
 {{- $values := .root.Values -}}
 {{- $policy := $values.networkPolicy -}}
-- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports:
+    {{- range $policy.dnsPorts }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
 {{- if has "kafka" .to }}
 - {{- with $policy.kafkaTo }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
   ports:
-    {{- range (regexFindAll ":[0-9]+" $values.kafka.brokers -1 | uniq) }}
-    - {port: {{ trimPrefix ":" . }}}
+    {{- range (default (regexFindAll ":[0-9]+" $values.kafka.brokers -1 | uniq) $policy.kafkaPorts) }}
+    - {port: {{ trimPrefix ":" (toString .) }}}
     {{- end }}
 {{- end }}
 {{- if has "s3" .to }}
 - {{- with $policy.s3To }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
-  ports: [{port: {{ include "caselock.port" (dict "url" (default "https://" $values.s3.endpoint)) }}}]
+  ports:
+    {{- range (default (list (include "caselock.port" (dict "url" (default "https://" $values.s3.endpoint)))) $policy.s3Ports) }}
+    - {port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- if has "gateway" .to }}
+- to:
+    - podSelector:
+        matchLabels: {{- include "caselock.selector" (dict "root" .root "component" "gateway") | nindent 10 }}
+  ports: [{port: 7443}]
 {{- end }}
 {{- if has "database" .to }}
 - {{- with $policy.databaseTo }}
@@ -28,7 +41,13 @@
 - {{- with $policy.otlpTo }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
-  ports: [{port: {{ include "caselock.port" (dict "url" $values.telemetry.otlpEndpoint) }}}]
+  ports:
+    {{- range (default (list (include "caselock.port" (dict "url" $values.telemetry.otlpEndpoint))) $policy.otlpPorts) }}
+    - {port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- with $policy.extraEgress }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -55,8 +74,12 @@ spec:
   policyTypes: [Ingress, Egress]
   ingress:
     {{- if .port }}
-    - {{- with .from }}
-      from: {{- toYaml . | nindent 8 }}
+    - {{- if .from }}
+      from:
+        {{- toYaml .from | nindent 8 }}
+        # The chart's own test.
+        - podSelector:
+            matchLabels: {{- include "caselock.selector" (dict "root" .root "component" "test") | nindent 14 }}
       {{- end }}
       ports: [{port: {{ .port }}}]
     {{- end }}

@@ -1,12 +1,16 @@
 {{/* What all pods have in common. */}}
 
+{{/* (root) */}}
 {{- define "caselock.podSecurity" -}}
+{{- $own := .root.Values.podSecurityContext -}}
+{{- if $own -}}{{ toYaml $own }}{{- else -}}
 runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
 fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
+{{- end -}}
 {{- end -}}
 
 {{- define "caselock.containerSecurity" -}}
@@ -32,6 +36,7 @@ capabilities: {drop: [ALL]}
 {{- define "caselock.deployment" -}}
 {{- $values := index .root.Values .component -}}
 {{- $name := printf "%s-%s" (include "caselock.fullname" .root) .component -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace $name -}}
 {{- $scaled := or (eq (dig "autoscaling" "enabled" false $values) true) (has (dig "autoscaling" "mode" "none" $values) (list "keda" "hpa")) -}}
 apiVersion: v1
 kind: ConfigMap
@@ -47,9 +52,15 @@ kind: Deployment
 metadata:
   name: {{ $name }}
   labels: {{- include "caselock.labels" . | nindent 4 }}
+  {{- with $values.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
   {{- if not $scaled }}
-  replicas: {{ default 1 $values.replicas }}
+  replicas: {{ dig "replicas" 1 $values }}
+  {{- else if $live }}
+  # What scales it has set so many: without a number here, taking over from one that was set would begin with one.
+  replicas: {{ $live.spec.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
   {{- if eq .component "registry" }}
@@ -75,7 +86,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      serviceAccountName: {{ include "caselock.serviceAccount" .root }}
+      serviceAccountName: {{ include "caselock.serviceAccount" . }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       {{- with .root.Values.image.pullSecrets }}
@@ -88,14 +99,23 @@ spec:
       {{- end }}
       securityContext: {{- include "caselock.podSecurity" . | nindent 8 }}
       terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+      {{- with $values.hostAliases }}
+      hostAliases: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.initContainers }}
+      initContainers: {{- toYaml . | nindent 8 }}
+      {{- end }}
       containers:
         - name: {{ .component }}
           image: {{ include "caselock.image" . }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-          args: [--config, /etc/caselock/settings/settings.toml]
-          securityContext: {{- include "caselock.containerSecurity" . | nindent 12 }}
+          args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") $values.extraArgs | toJson }}
+          securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 12 }}
           {{- with $values.extraEnv }}
           env: {{- toYaml . | nindent 12 }}
+          {{- end }}
+          {{- with $values.envFrom }}
+          envFrom: {{- toYaml . | nindent 12 }}
           {{- end }}
           ports:
             {{- if .port }}
@@ -125,6 +145,9 @@ spec:
             {{- if eq .component "media" }}
             - {name: scratch, mountPath: /scratch}
             {{- end }}
+            {{- with $values.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
       volumes:
         - name: settings
           configMap: {name: {{ $name }}}
@@ -132,6 +155,9 @@ spec:
         {{- if eq .component "media" }}
         - name: scratch
           emptyDir: {sizeLimit: {{ $values.scratch.sizeLimit }}}
+        {{- end }}
+        {{- with $values.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
         {{- end }}
       {{- if dig "topologySpread" false $values }}
       topologySpreadConstraints:
@@ -182,12 +208,15 @@ spec:
   {{- if ne $service.type "ClusterIP" }}
   externalTrafficPolicy: {{ default "Cluster" (dig "externalTrafficPolicy" "" $service) }}
   {{- end }}
+  {{- with (dig "loadBalancerClass" "" $service) }}
+  loadBalancerClass: {{ . }}
+  {{- end }}
   {{- with (dig "loadBalancerSourceRanges" nil $service) }}
   loadBalancerSourceRanges: {{- toYaml . | nindent 4 }}
   {{- end }}
   selector: {{- include "caselock.selector" . | nindent 4 }}
   ports:
-    - {name: grpc, port: {{ $service.port }}, targetPort: grpc, appProtocol: kubernetes.io/h2c}
+    - {name: grpc, port: {{ $service.port }}, targetPort: grpc{{ with dig "nodePort" nil $service }}, nodePort: {{ . }}{{ end }}}
 {{- end -}}
 
 {{/* The certificate of a server: (root, component). */}}
@@ -212,9 +241,16 @@ spec:
     - {{ $name }}
     - {{ $name }}.{{ .root.Release.Namespace }}
     - {{ $name }}.{{ .root.Release.Namespace }}.svc
+    - {{ $name }}.{{ .root.Release.Namespace }}.svc.cluster.local
+    {{- $addresses := list }}
     {{- range $values.hostnames }}
+    {{- if or (regexMatch "^[0-9.]+$" .) (contains ":" .) }}{{ $addresses = append $addresses . }}{{ else }}
     - {{ . | quote }}
     {{- end }}
+    {{- end }}
+  {{- with $addresses }}
+  ipAddresses: {{- toYaml . | nindent 4 }}
+  {{- end }}
   issuerRef:
     name: {{ required "tls.certManager.issuerRef.name: who signs?" $certManager.issuerRef.name | quote }}
     kind: {{ $certManager.issuerRef.kind }}
@@ -228,7 +264,7 @@ spec:
   image: {{ include "caselock.image" (dict "root" .root "component" "admin") }}
   imagePullPolicy: {{ .root.Values.image.pullPolicy }}
   args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") .step.args | toJson }}
-  securityContext: {{- include "caselock.containerSecurity" . | nindent 4 }}
+  securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 4 }}
   resources:
     requests: {cpu: 50m, memory: 64Mi}
     limits: {memory: 256Mi}
@@ -240,4 +276,10 @@ spec:
     - {name: receipt-key, mountPath: /etc/caselock/receipt-key, readOnly: true}
     {{- end }}
     {{- include "caselock.secretMounts" .test | trim | nindent 4 }}
+    {{- with .root.Values.test.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .root.Values.test.extraEnv }}
+  env: {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end -}}

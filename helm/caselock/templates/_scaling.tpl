@@ -7,6 +7,9 @@
 {{- if and (ne $scaling.mode "none") (gt (int $scaling.maxReplicas) $partitions) -}}
 {{- fail (printf "%s.autoscaling.maxReplicas is %d: more than %s has partitions (%d) would have nothing to do" .component (int $scaling.maxReplicas) .topic $partitions) -}}
 {{- end -}}
+{{- if and (ne $scaling.mode "none") (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
+{{- fail (printf "%s.autoscaling.minReplicas is %d: more than maxReplicas, %d" .component (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
+{{- end -}}
 {{- if eq $scaling.mode "hpa" }}
 ---
 apiVersion: autoscaling/v2
@@ -31,6 +34,9 @@ kind: ScaledObject
 metadata:
   name: {{ $name }}
   labels: {{- include "caselock.labels" . | nindent 4 }}
+  annotations:
+    # From an HPA of this chart it takes over.
+    scaledobject.keda.sh/transfer-hpa-ownership: "true"
 spec:
   scaleTargetRef: {name: {{ $name }}}
   minReplicaCount: {{ $scaling.minReplicas }}
@@ -41,6 +47,7 @@ spec:
   fallback: {failureThreshold: 3, replicas: {{ $scaling.minReplicas }}, behavior: currentReplicas}
   advanced:
     horizontalPodAutoscalerConfig:
+      name: {{ $name }}
       behavior:
         scaleDown: {stabilizationWindowSeconds: {{ min 3600 (int $scaling.cooldownPeriod) }}, policies: [{type: Pods, value: 1, periodSeconds: 60}]}
   triggers:
@@ -59,7 +66,7 @@ spec:
         {{- if $kafka.sasl.enabled }}
         sasl: {{ get (dict "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA-512" "scram_sha512") $kafka.sasl.mechanism }}
         {{- end }}
-      {{- if or $kafka.sasl.enabled (and $kafka.tls.enabled (or $kafka.tls.ca.name $kafka.tls.clientSecret)) }}
+      {{- if or $kafka.sasl.enabled (and $kafka.tls.enabled (or $kafka.tls.ca.name $kafka.tls.clientSecret.name)) }}
       authenticationRef: {name: {{ include "caselock.fullname" .root }}-kafka}
       {{- end }}
 {{- end }}

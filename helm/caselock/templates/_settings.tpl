@@ -22,26 +22,34 @@
 {{- $properties := dict "security.protocol" $security -}}
 {{- if $kafka.tls.enabled -}}
 {{- if $kafka.tls.ca.name -}}{{- $_ := set $properties "ssl.ca.location" (printf "/etc/caselock/kafka-ca/%s" $kafka.tls.ca.key) -}}{{- end -}}
-{{- if $kafka.tls.clientSecret -}}
-{{- $_ := set $properties "ssl.certificate.location" "/etc/caselock/kafka-client/tls.crt" -}}
-{{- $_ := set $properties "ssl.key.location" "/etc/caselock/kafka-client/tls.key" -}}
-{{- end -}}
+{{- with $kafka.tls.clientSecret -}}{{- if .name -}}
+{{- $_ := set $properties "ssl.certificate.location" (printf "/etc/caselock/kafka-client/%s" .certificate) -}}
+{{- $_ := set $properties "ssl.key.location" (printf "/etc/caselock/kafka-client/%s" .key) -}}
+{{- end -}}{{- end -}}
 {{- end -}}
 {{- if $kafka.sasl.enabled -}}
 {{- $_ := set $properties "sasl.mechanism" $kafka.sasl.mechanism -}}
-{{- $_ := set $properties "sasl.username" $kafka.sasl.username -}}
+{{- $_ := set $properties "sasl.username" (required "kafka.sasl.username: which user?" $kafka.sasl.username) -}}
 {{- $_ := set $properties "sasl.password" (printf "file:/etc/caselock/kafka-password/%s" $kafka.sasl.password.key) -}}
 {{- end -}}
 {{- $table := dict "brokers" (required "kafka.brokers: which brokers? (host:port, several parted by commas)" $kafka.brokers) "topic_prefix" $kafka.topicPrefix "partitions" $kafka.partitions "single_node" $kafka.singleNode "properties" (merge (deepCopy $kafka.properties) $properties) -}}
 {{ include "caselock.toml" (dict "name" "kafka" "table" $table) }}
 {{- end -}}
 
+{{/* The keys of the store that a component has: its own, or those of all: (root, component). */}}
+{{- define "caselock.s3Credentials" -}}
+{{- $own := dig "s3Credentials" dict (index .root.Values .component) -}}
+{{- toJson (ternary $own .root.Values.s3.credentials (ne (dig "name" "" $own) "")) -}}
+{{- end -}}
+
+{{/* (root, component) */}}
 {{- define "caselock.s3" -}}
-{{- $s3 := .Values.s3 -}}
+{{- $s3 := .root.Values.s3 -}}
+{{- $credentials := include "caselock.s3Credentials" . | fromJson -}}
 {{- $table := dict "bucket" $s3.bucket "prefix" $s3.prefix "region" $s3.region "endpoint" $s3.endpoint -}}
-{{- if $s3.credentials.name -}}
-{{- $_ := set $table "access_key" (printf "file:/etc/caselock/s3/%s" $s3.credentials.accessKey) -}}
-{{- $_ := set $table "secret_key" (printf "file:/etc/caselock/s3/%s" $s3.credentials.secretKey) -}}
+{{- if $credentials.name -}}
+{{- $_ := set $table "access_key" (printf "file:/etc/caselock/s3/%s" $credentials.accessKey) -}}
+{{- $_ := set $table "secret_key" (printf "file:/etc/caselock/s3/%s" $credentials.secretKey) -}}
 {{- end -}}
 {{ include "caselock.toml" (dict "name" "s3" "table" $table) }}
 {{- end -}}
@@ -66,7 +74,7 @@
 {{- $own = merge (deepCopy (index $values .component).settings) $own -}}
 {{ if $own }}{{ include "caselock.toml" (dict "name" .component "table" $own) }}{{ end }}
 {{ include "caselock.kafka" .root }}
-{{ if ne .component "gateway" }}{{ include "caselock.s3" .root }}{{ end }}
+{{ if ne .component "gateway" }}{{ include "caselock.s3" . }}{{ end }}
 {{ include "caselock.telemetry" .root }}
 {{- end -}}
 
@@ -76,9 +84,9 @@
 {{- $kafka := $values.kafka -}}
 {{- $secrets := list -}}
 {{- if and $kafka.tls.enabled $kafka.tls.ca.name -}}{{- $secrets = append $secrets (dict "name" "kafka-ca" "secret" $kafka.tls.ca.name) -}}{{- end -}}
-{{- if and $kafka.tls.enabled $kafka.tls.clientSecret -}}{{- $secrets = append $secrets (dict "name" "kafka-client" "secret" $kafka.tls.clientSecret) -}}{{- end -}}
+{{- if and $kafka.tls.enabled $kafka.tls.clientSecret.name -}}{{- $secrets = append $secrets (dict "name" "kafka-client" "secret" $kafka.tls.clientSecret.name) -}}{{- end -}}
 {{- if $kafka.sasl.enabled -}}{{- $secrets = append $secrets (dict "name" "kafka-password" "secret" (required "kafka.sasl.password.name: which secret has the password?" $kafka.sasl.password.name)) -}}{{- end -}}
-{{- if and (ne .component "gateway") (ne .component "topics") $values.s3.credentials.name -}}{{- $secrets = append $secrets (dict "name" "s3" "secret" $values.s3.credentials.name) -}}{{- end -}}
+{{- if not (has .component (list "gateway" "topics")) -}}{{- with (include "caselock.s3Credentials" . | fromJson).name -}}{{- $secrets = append $secrets (dict "name" "s3" "secret" .) -}}{{- end -}}{{- end -}}
 {{- if has .component (list "gateway" "registry") -}}
 {{- $secrets = append $secrets (dict "name" "tls" "secret" (include "caselock.tlsSecret" .)) -}}
 {{- $secrets = append $secrets (dict "name" "client-ca" "secret" (required "tls.clientCa.name: which secret has the CA of the bureaus' certificates?" $values.tls.clientCa.name)) -}}

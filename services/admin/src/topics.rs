@@ -22,6 +22,11 @@ pub struct Replicas {
 
 pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> {
     let (Command::Make(Replicas { replicas }) | Command::Check(Replicas { replicas })) = command;
+    ensure!(
+        (*replicas == 1) == config.single_node,
+        "--replicas {replicas} with kafka.single_node={}: one node has one replica, a cluster at least two, since two must be in sync",
+        config.single_node
+    );
     if let Command::Make(_) = command {
         let how = Provision { replication: *replicas, settings: Vec::new() };
         provision(config, &how).await.context("make the topics")?;

@@ -42,6 +42,7 @@ async fn wrong_settings_are_named_before_anything_starts() {
         ("gateway.bureau_share_percent=0", "gateway.bureau_share_percent: expected 1 to 100"),
         ("gateway.listten=x", "did you mean gateway.listen?"),
         ("telemetry.filter=info,[", "telemetry.filter"),
+        ("telemetry.otlp_endpoint=https://collector", "telemetry.otlp_endpoint: expected http://"),
     ] {
         let (key, value) = setting.split_once('=').unwrap();
         expect_refusal(stack.spawn("standalone", free_port(), &[(key, value.into())]), &[why]);
@@ -79,4 +80,50 @@ async fn wrong_usage_has_an_exit_code_of_its_own() {
         assert_eq!(run.code, 2, "{wrong:?}: {}", run.stderr);
     }
     assert_eq!(uploader.upload(&footage.path().join("nothing"), &[]).code, 2);
+}
+
+/// An operator's command makes the topics that are missing, says of each whether it is as it must be, and checks a bucket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_makes_and_checks_what_services_stand_on() {
+    let stack = Stack::prepare(Kind::Distributed, &[]).await;
+    let run = |more: &[&str]| {
+        let mut command = Command::new(binary("caselock-admin"));
+        command.args(stack.flags(&["kafka", "s3"])).args(more).output().unwrap()
+    };
+    let replicas = if stack.kafka.single_node { "1" } else { "3" };
+    let new = format!("kafka.topic_prefix=admin-{}.", uuid::Uuid::new_v4());
+    for _ in 0..2 {
+        let made = run(&["--set", &new, "topics", "make", "--replicas", replicas]);
+        let said = String::from_utf8(made.stdout).unwrap();
+        assert!(made.status.success() && said.matches(": as it must be").count() == 5, "{said} {:?}", made.stderr);
+    }
+    let wrong = run(&["--set", "kafka.partitions=3", "topics", "check", "--replicas", replicas]);
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("partitions"), "{wrong:?}");
+    if stack.kafka.single_node {
+        let alone = run(&["topics", "make", "--replicas", "3"]);
+        assert!(String::from_utf8_lossy(&alone.stderr).contains("one node has one replica"), "{alone:?}");
+    }
+    assert!(run(&["check-bucket"]).status.success());
+    let nowhere = run(&["--set", "s3.bucket=nowhere-at-all", "check-bucket"]);
+    assert!(
+        !nowhere.status.success() && String::from_utf8_lossy(&nowhere.stderr).contains("can't be checked"),
+        "{nowhere:?}"
+    );
+}
+
+/// It uploads a small recording and reads its lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_tries_an_installation() {
+    let mut stack = Stack::start(Kind::Distributed, &[]).await;
+    let ca = stack.dir.path().join("ca");
+    let file = |name: &str| ca.join(name).display().to_string();
+    let tried = Command::new(binary("caselock-admin"))
+        .args(stack.flags(&["kafka", "s3"]))
+        .args(["smoke", "--server", &stack.server, "--ca", &file("ca.pem"), "--certificate", &file("demo.pem")])
+        .args(["--key", &file("demo.key"), "--receipt-key", &file("receipt-key.pub.pem")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(tried.stdout).unwrap();
+    assert!(tried.status.success() && said.contains("stored and receipted") && said.contains("locked until"), "{said}");
+    stack.stop();
 }

@@ -31,8 +31,8 @@ pub struct TelemetryConfig {
     /// Which log lines, for example `info,caselock_gateway=debug` (the syntax of tracing-subscriber's `EnvFilter`). Can be changed while
     /// the program runs.
     pub filter: String,
-    /// An OTLP endpoint (gRPC) that traces and metrics are sent to, `http://collector:4317` for example; none are sent without one. What
-    /// it does not take in time is dropped.
+    /// An OTLP endpoint (gRPC, without TLS) that traces and metrics are sent to, `http://collector:4317` for example; none are sent without
+    /// one. What it does not take in time is dropped.
     pub otlp_endpoint: Option<String>,
     /// The share of traces that are sent, from 0 to 1, where the caller did not decide already. Can be changed while the program runs.
     pub trace_ratio: f64,
@@ -47,6 +47,12 @@ impl Default for TelemetryConfig {
 impl TelemetryConfig {
     /// Checks filter and ratio.
     pub fn check(&self) -> anyhow::Result<()> {
+        if let Some(endpoint) = &self.otlp_endpoint {
+            ensure!(
+                endpoint.starts_with("http://"),
+                "telemetry.otlp_endpoint: expected http://HOST:PORT, not {endpoint}"
+            );
+        }
         ensure!(
             (0.0..=1.0).contains(&self.trace_ratio),
             "telemetry.trace_ratio: expected 0 to 1, not {}",
