@@ -138,7 +138,8 @@ helm -n "$namespace" upgrade caselock helm/caselock -f "$scratch/values.yaml" --
 for part in gateway archiver media registry; do rolled "$part"; done
 under_load 'the upgrade was done'
 for part in gateway archiver media registry; do
-  pod=$(k get pods -l "app.kubernetes.io/component=$part" -o name | head -n 1)
+  # The newest: an older one may be on its way out.
+  pod=$(k get pods -l "app.kubernetes.io/component=$part" --sort-by=.metadata.creationTimestamp -o name | tail -n 1)
   say "killing $pod"
   k delete "$pod" --force --grace-period=0 >/dev/null 2>&1
   rolled "$part"
