@@ -167,7 +167,7 @@ CONFIG
     --conntrack-max-per-core=0 --metrics-bind-address=127.0.0.1:20249 --healthz-bind-address=127.0.0.1:20256
   # What keeps a pod's namespaces.
   "$here/images/bases.sh"
-  printf 'FROM localhost/caselock/debian\nCMD ["/bin/sleep", "infinity"]\n' | podman build -q --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 -t localhost/caselock/pause - >/dev/null
+  printf 'FROM localhost/caselock/debian\nCMD ["/bin/sleep", "infinity"]\n' | podman build -q "${limits[@]}" -t localhost/caselock/pause - >/dev/null
   podman save -q --format docker-archive -o pause.tar localhost/caselock/pause:latest
   load "$dir/pause.tar"
   cat >kubelet.yaml <<CONFIG

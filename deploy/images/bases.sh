@@ -24,7 +24,7 @@ tar -C "$scratch/debian" -c . | podman import -q -c 'CMD ["/bin/bash"]' -c "ENV 
 
 say "making localhost/caselock/runtime"
 packages=(base-files netbase tzdata ca-certificates libc6 libgcc-s1 libssl3)
-mkdir -- "$scratch/packages" "$scratch/runtime"
+mkdir -- "$scratch/runtime"
 cp /etc/resolv.conf "$scratch/debian/etc/"
 chroot "$scratch/debian" sh -c 'apt-get update -q >/dev/null && cd /tmp && apt-get download -q "$@" >/dev/null' sh "${packages[@]}"
 for package in "$scratch"/debian/tmp/*.deb; do dpkg -x "$package" "$scratch/runtime"; done

@@ -7,7 +7,6 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/images/lib.sh
 source "$here/lib.sh"
 tag=${1:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$here/../../Cargo.toml")}
-limits=(--ulimit nofile=4096:4096 --ulimit nproc=4096:4096)
 
 own=() runtime=()
 if [[ ${BASES:-} == made ]]; then

@@ -6,6 +6,9 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
 
 command -v podman >/dev/null || debian_packages podman runc
 
+# What a build may have, where limits may not be raised.
+limits=(--ulimit nofile=4096:4096 --ulimit nproc=4096:4096)
+
 # Within containers and small virtual machines: no limits may be raised, no network and no cgroup be made. Whoever has set podman up goes by
 # that.
 if [[ ! -e /etc/containers/containers.conf && -z ${CONTAINERS_CONF:-} ]]; then

@@ -88,8 +88,7 @@ impl Default for KafkaConfig {
 impl KafkaConfig {
     /// Checks what can be checked without a broker: the properties' names and values.
     pub fn check(&self) -> Result<(), PropertyError> {
-        let config = self.consumer().map_err(PropertyError)?;
-        config.create_native_config().map(drop).map_err(PropertyError)
+        self.client().map(drop).map_err(PropertyError)
     }
 
     /// The topic's name on this cluster.
