@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    fs::Permissions,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -96,11 +94,12 @@ async fn event(bench: &Bench, kind: &str) -> Option<Record> {
     events.into_iter().find(|record| record.header_value("ce_type").is_some_and(|value| *value == kind.as_bytes()))
 }
 
-/// A worker of our own.
+/// A worker of our own. Put in place by another process: one that a test beside this one starts would inherit a
+/// descriptor open for writing, and until it has let go of it the kernel starts no such file ("Text file busy").
 fn script(bench: &Bench, body: &str) -> PathBuf {
-    let path = bench.dir.path().join("worker.sh");
-    std::fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = --check-sandbox ] && exit 0\n{body}\n")).unwrap();
-    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    let [text, path] = ["worker.txt", "worker.sh"].map(|name| bench.dir.path().join(name));
+    std::fs::write(&text, format!("#!/bin/sh\n[ \"$1\" = --check-sandbox ] && exit 0\n{body}\n")).unwrap();
+    assert!(Command::new("install").args(["-m", "755"]).args([&text, &path]).status().unwrap().success());
     path
 }
 
