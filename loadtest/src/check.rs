@@ -11,7 +11,7 @@ use caselock_domain::{
     object_key,
     receipt::{KeyRing, Receipt, ReceiptPayload},
 };
-use caselock_log::{Followed, Log, Topic};
+use caselock_log::{Topic, read_to_end};
 use caselock_log_kafka::KafkaLog;
 use caselock_proto::events::v1::RecordingStored;
 use caselock_store::{Store, oldest_version};
@@ -129,21 +129,19 @@ async fn object(store: &dyn Store, line: &Line, receipt: &ReceiptPayload) -> any
 /// The recordings, and versions, that events say are stored, by now.
 async fn told(servers: &Servers) -> anyhow::Result<HashSet<(String, String)>> {
     let log = KafkaLog::open(&servers.kafka()).await.context("reach Kafka")?;
-    let from = (0..log.partitions(Topic::Events)).map(|partition| (partition, 0)).collect();
-    let mut follower = log.follow(Topic::Events, from).await?;
-    let (mut told, mut ended) = (HashSet::new(), HashSet::new());
-    while ended.len() < log.partitions(Topic::Events) as usize {
-        match follower.recv().await.context("events ended")?? {
-            Followed::End { partition, .. } => drop(ended.insert(partition)),
-            Followed::Entry(entry) => {
-                let is_stored =
-                    entry.record.header_value("ce_type").is_some_and(|kind| kind == "io.caselock.recording.stored.v1");
-                if let Some(payload) = entry.record.payload.filter(|_| is_stored) {
-                    let event = RecordingStored::decode(payload).context("an event")?;
-                    told.insert((event.recording_id, event.version));
-                }
-            }
+    let (mut told, mut unreadable) = (HashSet::new(), None);
+    read_to_end(&*log, Topic::Events, |entry| {
+        let is_stored =
+            entry.record.header_value("ce_type").is_some_and(|kind| kind == "io.caselock.recording.stored.v1");
+        match entry.record.payload.filter(|_| is_stored).map(RecordingStored::decode) {
+            Some(Ok(event)) => drop(told.insert((event.recording_id, event.version))),
+            Some(Err(error)) => unreadable = Some(error),
+            None => {}
         }
+    })
+    .await?;
+    if let Some(error) = unreadable {
+        return Err(error).context("an event");
     }
     Ok(told)
 }

@@ -83,7 +83,7 @@ async fn acknowledge(log: &dyn Log, recording: RecordingId, segments: u32) -> an
     let facts = (0..segments).map(|index| async move {
         let value = SegmentValue(*blake3::hash(&index.to_be_bytes()).as_bytes());
         let key = FactKey { recording, generation: 0, subject: Subject::Acknowledged(index, value) };
-        let fact = Acknowledged { length: SEGMENT, footage_offset: u64::from(index), root: None };
+        let fact = Acknowledged { length: SEGMENT, footage_offset: u64::from(index), root: None, at: None };
         append_fact(log, &key, Some(&Fact::Acknowledged(fact))).await
     });
     stream::iter(facts).buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;

@@ -10,6 +10,7 @@ use caselock_runtime::{
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
+use caselock_store::Metered;
 use caselock_store_s3::{S3Config, S3Store};
 use clap::Parser;
 use schemars::JsonSchema;
@@ -43,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
-    let store = S3Store::open(&config.s3).await;
+    let store = Metered::new(S3Store::open(&config.s3).await);
     let nonce = rand::random::<[u8; 16]>;
     let context = ArchiverContext { log, store, clock: system_clock(), nonce, health: health.clone(), stop };
     let archiver = caselock_archiver::start(config.archiver, context).await?;

@@ -191,7 +191,7 @@ mod tests {
         }
 
         fn segment(self, index: u32, value: u8) -> Self {
-            let fact = Acknowledged { length: 1, footage_offset: 0, root: None };
+            let fact = Acknowledged { length: 1, footage_offset: 0, root: None, at: None };
             self.with(0, Subject::Acknowledged(index, SegmentValue([value; 32])), Fact::Acknowledged(fact))
         }
 
@@ -206,7 +206,7 @@ mod tests {
         }
 
         fn seal(self) -> Self {
-            self.with(0, Subject::Sealed(Blake3([1; 32])), Fact::Sealed(2000))
+            self.with(0, Subject::Sealed(Blake3([1; 32])), Fact::Sealed(2000, None))
         }
 
         fn complete(self) -> Self {
@@ -255,7 +255,7 @@ mod tests {
         };
         let waits = |c: &mut Circumstances| (c.segments_wait, c.first_waits) = (true, true);
         let late = |c: &mut Circumstances| c.seal_is_late = true;
-        let sealed = |case: Case| case.with(0, Subject::Sealed(Blake3([1; 32])), Fact::Sealed(1000));
+        let sealed = |case: Case| case.with(0, Subject::Sealed(Blake3([1; 32])), Fact::Sealed(1000, None));
         let case = sealed(small().given(waits).expect(Step::Wait)).expect(Step::Put);
         case.complete().expect(Step::Finish);
         // What was sent is not what is acknowledged: that is still to come.

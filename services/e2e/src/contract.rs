@@ -1,13 +1,13 @@
 //! Events and documents, held against their contract by whoever has only the contract: `outside/contract.py`.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     io::Write,
     process::{Command, Stdio},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use caselock_log::{Entry, Followed, Log, Topic};
+use caselock_log::{Entry, Log, Topic, read_to_end};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -63,15 +63,7 @@ fn event(Entry { record, .. }: &Entry) -> Value {
 
 /// Every record of a topic by now.
 pub async fn records(log: &dyn Log, topic: Topic) -> Vec<Entry> {
-    let from = (0..log.partitions(topic)).map(|partition| (partition, 0)).collect();
-    let mut follower = log.follow(topic, from).await.unwrap();
-    // Each end is told whenever it is reached anew.
-    let (mut entries, mut ended) = (Vec::new(), HashSet::new());
-    while ended.len() < log.partitions(topic) as usize {
-        match follower.recv().await.unwrap().unwrap() {
-            Followed::Entry(entry) => entries.push(entry),
-            Followed::End { partition, .. } => drop(ended.insert(partition)),
-        }
-    }
+    let mut entries = Vec::new();
+    read_to_end(log, topic, |entry| entries.push(entry)).await.unwrap();
     entries
 }

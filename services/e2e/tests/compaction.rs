@@ -57,7 +57,7 @@ fn random_fact(random: &mut StdRng) -> (u32, Subject, Option<Fact>) {
         0 => (Subject::Opened(nonce), opened()),
         1..=3 => {
             let footage_offset = random.random_range(0..1000);
-            let fact = Acknowledged { length: 7, footage_offset, root: None };
+            let fact = Acknowledged { length: 7, footage_offset, root: None, at: None };
             (Subject::Acknowledged(index, value), Fact::Acknowledged(fact))
         }
         4 | 5 => {
@@ -74,7 +74,7 @@ fn random_fact(random: &mut StdRng) -> (u32, Subject, Option<Fact>) {
         }
         14 => (Subject::Verified, Fact::Verified(true, time)),
         15 => (Subject::Derived, Fact::Derived(None, time)),
-        8 => (Subject::Sealed(Blake3([small(random, 2); 32])), Fact::Sealed(28)),
+        8 => (Subject::Sealed(Blake3([small(random, 2); 32])), Fact::Sealed(28, None)),
         _ => {
             let version = format!("version {}", nonce[0]);
             let completed =

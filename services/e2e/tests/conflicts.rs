@@ -35,7 +35,7 @@ async fn dies_at_the_completion_of_what_conflicts(bench: &Bench, change: i64, de
     let first = bench.archiver(Some(&faults));
     faults.died().await;
     first.kill();
-    let other = Acknowledged { length: 8 << 20, footage_offset: 0, root: None };
+    let other = Acknowledged { length: 8 << 20, footage_offset: 0, root: None, at: None };
     let subject = Subject::Acknowledged(0, SegmentValue([9; 32]));
     let key = FactKey { recording: id(), generation: 0, subject };
     caselock_log::append_fact(&*bench.log, &key, Some(&Fact::Acknowledged(other))).await.unwrap();

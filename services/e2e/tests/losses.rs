@@ -200,7 +200,7 @@ async fn parts_that_do_not_make_up_what_was_sealed_are_sent_again(kind: Kind) {
     let path = bench.file(2 * SEGMENT);
     acknowledged(&bench, &path).await;
     // No gateway writes such a seal.
-    append(&bench, Subject::Sealed(Blake3([9; 32])), Fact::Sealed(2 * SEGMENT)).await;
+    append(&bench, Subject::Sealed(Blake3([9; 32])), Fact::Sealed(2 * SEGMENT, None)).await;
     let _archiver = bench.archiver(None);
     bench.wait_for("send again", id(), |facts| facts.current() == 1).await;
     let uploaded = bench.stored_in_the_end(&path, async {}).await;
@@ -221,7 +221,7 @@ async fn parts_of_another_claim_are_sent_again(kind: Kind) {
         root: None,
     };
     append(&bench, Subject::PartStored(0, values[0]), Fact::PartStored(part)).await;
-    append(&bench, Subject::Sealed(whole), Fact::Sealed(2 * SEGMENT)).await;
+    append(&bench, Subject::Sealed(whole), Fact::Sealed(2 * SEGMENT, None)).await;
     let _archiver = bench.archiver(None);
     bench.wait_for("send again", id(), |facts| facts.current() == 1).await;
     let uploaded = bench.stored_in_the_end(&path, async {}).await;

@@ -4,7 +4,12 @@ use std::sync::{Arc, Weak};
 
 use opentelemetry::{KeyValue, global, metrics::Counter};
 
+use caselock_domain::reason::Reason;
+use caselock_runtime::count::{counter, counter_by};
+
 use crate::ingest::Ingest;
+
+const METER: &str = "caselock-gateway";
 
 /// The gateway's instruments.
 #[derive(Clone)]
@@ -17,12 +22,12 @@ pub struct GatewayMetrics {
 
 impl GatewayMetrics {
     pub fn new() -> Self {
-        let meter = global::meter("caselock-gateway");
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
         Self {
-            accepted: meter.u64_counter("caselock_gateway_segments_accepted").build(),
-            received_bytes: meter.u64_counter("caselock_gateway_received_bytes").build(),
-            accepted_bytes: meter.u64_counter("caselock_gateway_accepted_bytes").build(),
-            refused: meter.u64_counter("caselock_gateway_refusals").build(),
+            accepted: counter(METER, "caselock_gateway_segments_accepted"),
+            received_bytes: counter(METER, "caselock_gateway_received_bytes"),
+            accepted_bytes: counter(METER, "caselock_gateway_accepted_bytes"),
+            refused: counter_by(METER, "caselock_gateway_refusals", "reason", reasons),
         }
     }
 
@@ -47,11 +52,15 @@ pub fn observe(ingest: &Arc<Ingest>) {
     gauge(ingest, "caselock_gateway_streams", |ingest| ingest.admission.streams().into());
     gauge(ingest, "caselock_gateway_open_uploads", |ingest| ingest.view.totals().0);
     gauge(ingest, "caselock_gateway_backlog_bytes", |ingest| ingest.view.totals().1);
+    gauge(ingest, "caselock_gateway_oldest_unarchived_seconds", |ingest| {
+        let waits = |since| (ingest.clock)().duration_since(since).as_secs().max(0) as u64;
+        ingest.view.oldest_unstored().map_or(0, waits)
+    });
 }
 
 fn gauge(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Ingest) -> u64) {
     let ingest: Weak<Ingest> = Arc::downgrade(ingest);
-    let meter = global::meter("caselock-gateway");
+    let meter = global::meter(METER);
     let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
         if let Some(ingest) = ingest.upgrade() {
             observer.observe(look(&ingest), &[]);

@@ -11,7 +11,8 @@ use caselock_domain::{
     id::{BureauId, RecordingId},
     partition,
     reason::Reason,
-    state::{Phase, RecordingFacts},
+    state::{GenerationFacts, Phase, RecordingFacts},
+    time::Timestamp,
 };
 use caselock_log::{Entry, Followed, Log, LogError, Offset, Topic, append_fact};
 use caselock_runtime::health::Health;
@@ -172,6 +173,14 @@ impl View {
         (known.usage.values().map(|usage| usage.open_uploads).sum(), known.backlog)
     }
 
+    /// When the oldest segment in the log that is not known to be in the store was acknowledged. Looks at every recording: for who looks
+    /// now and then.
+    pub fn oldest_unstored(&self) -> Option<Timestamp> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let waiting = known.recordings.values().filter_map(waiting);
+        waiting.filter_map(GenerationFacts::oldest_unstored).min()
+    }
+
     /// What a bureau has open, and the backlog of all.
     pub fn usage(&self, bureau: &BureauId) -> (Usage, u64) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -256,8 +265,12 @@ fn share(facts: &RecordingFacts) -> Option<(BureauId, Usage)> {
     let bureau = facts.bureau()?.clone();
     let announced = u64::from(facts.phase().is_none() && facts.announced().is_some());
     let open_uploads = u64::from(facts.phase() == Some(Phase::Open));
-    // An acknowledgement that comes late, after the end, waits for nobody.
-    let waits = matches!(facts.phase(), Some(Phase::Open | Phase::Sealed));
-    let backlog = facts.now().filter(|g| waits && !g.is_complete()).map_or(0, |g| g.backlog());
+    let backlog = waiting(facts).map_or(0, GenerationFacts::backlog);
     Some((bureau, Usage { open_uploads, announced, backlog }))
+}
+
+/// The generation whose segments wait for the store. An acknowledgement that comes late, after the end, waits for nobody.
+fn waiting(facts: &RecordingFacts) -> Option<&GenerationFacts> {
+    let waits = matches!(facts.phase(), Some(Phase::Open | Phase::Sealed));
+    facts.now().filter(|now| waits && !now.is_complete())
 }

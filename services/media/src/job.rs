@@ -61,10 +61,41 @@ struct Job {
     version: String,
 }
 
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The original is intact, and everything was made that can be made of it.
+    Derived,
+    /// The original is intact, and nothing could be made of it: a dead letter.
+    NotDerived,
+    /// The original came back with other bytes, or has gone.
+    Mismatch,
+    /// It was done before; only telling it may have been cut off.
+    Repeated,
+    /// It can't be done: a dead letter.
+    Impossible,
+    /// This machine can't do it: it lies at the topic's end.
+    PassedOn,
+}
+
+impl Outcome {
+    /// Its name, as metrics and logs have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Derived => "derived",
+            Self::NotDerived => "not_derived",
+            Self::Mismatch => "mismatch",
+            Self::Repeated => "repeated",
+            Self::Impossible => "impossible",
+            Self::PassedOn => "passed_on",
+        }
+    }
+}
+
 impl Jobs {
     /// Does the job of a record, again and again while what it needs is away. Where this machine fails it too often it is put
     /// at the topic's end, so that others have their turn.
-    pub async fn run_until_done(&self, entry: &Entry) -> Result<(), JobError> {
+    pub async fn run_until_done(&self, entry: &Entry) -> Result<Outcome, JobError> {
         let failures = AtomicU32::new(0);
         let run = || async {
             match self.run(entry).await {
@@ -72,7 +103,7 @@ impl Jobs {
                     tracing::error!(%error, offset = entry.offset, "this machine can't do a job: others have their turn");
                     tokio::time::sleep(PAUSE).await;
                     self.log.append(Topic::MediaJobs, entry.partition, entry.record.clone()).await?;
-                    Ok(())
+                    Ok(Outcome::PassedOn)
                 }
                 done => done,
             }
@@ -81,18 +112,19 @@ impl Jobs {
     }
 
     /// Does the job of a record. A job that can't be done becomes a dead letter; an error is one that passes.
-    async fn run(&self, entry: &Entry) -> Result<(), JobError> {
+    async fn run(&self, entry: &Entry) -> Result<Outcome, JobError> {
         let done = match read_job(entry) {
             Ok(job) => self.work(&job, entry).await,
             Err(error) => Err(error),
         };
         match done {
-            Err(JobError::Impossible { reason, detail }) => self.dead_letter(entry, reason, &detail).await,
+            Err(JobError::Impossible { reason, detail }) => self.dead_letter(entry, reason, &detail).await?,
             Err(JobError::Store(error)) if !error.is_retryable() => {
-                self.dead_letter(entry, "STORE_REFUSED", &error.to_string()).await
+                self.dead_letter(entry, "STORE_REFUSED", &error.to_string()).await?;
             }
-            done => done,
+            done => return done,
         }
+        Ok(Outcome::Impossible)
     }
 
     async fn dead_letter(&self, entry: &Entry, reason: &str, detail: &str) -> Result<(), JobError> {
@@ -102,7 +134,7 @@ impl Jobs {
         Ok(())
     }
 
-    async fn work(&self, job: &Job, entry: &Entry) -> Result<(), JobError> {
+    async fn work(&self, job: &Job, entry: &Entry) -> Result<Outcome, JobError> {
         let manifest = self.manifest(job).await?;
         let verification_key = object_key::verification(&job.bureau, job.recording, job.generation);
         let derived_key = object_key::derived(&job.bureau, job.recording, job.generation);
@@ -111,7 +143,8 @@ impl Jobs {
         if let (Some(verification), Some(derived)) = (&known, &derived) {
             // Everything was made; only telling it may have been cut off.
             self.tell_verification(job, &manifest, verification).await?;
-            return self.tell_derived(job, derived).await;
+            self.tell_derived(job, derived).await?;
+            return Ok(Outcome::Repeated);
         }
         let lock = self.lock(job, &manifest).await?;
         let scratch = derive::is_derived(&manifest).then(|| self.config.scratch());
@@ -130,7 +163,7 @@ impl Jobs {
             return Err(JobError::impossible("ORIGINAL_CHANGED", &manifest.object_key));
         }
         if !verification.intact {
-            return Ok(());
+            return Ok(Outcome::Mismatch);
         }
         let outcome = derive::derive(&*self.store, &self.config, &manifest, &original, lock).await?;
         if let Some(failure) = &outcome.failure {
@@ -152,7 +185,8 @@ impl Jobs {
         if derived.failure.is_none() {
             self.metrics.derived.add(1, &[]);
         }
-        self.tell_derived(job, &derived).await
+        self.tell_derived(job, &derived).await?;
+        Ok(if derived.failure.is_none() { Outcome::Derived } else { Outcome::NotDerived })
     }
 
     async fn manifest(&self, job: &Job) -> Result<Manifest, JobError> {

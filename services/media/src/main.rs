@@ -7,9 +7,11 @@ use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
+    disk,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
+use caselock_store::Metered;
 use caselock_store_s3::{S3Config, S3Store};
 use clap::Parser;
 use schemars::JsonSchema;
@@ -43,8 +45,9 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
-    let store = S3Store::open(&config.s3).await;
+    let store = Metered::new(S3Store::open(&config.s3).await);
     let context = MediaContext { log, store, clock: system_clock(), health: health.clone(), stop };
+    disk::observe("scratch", config.media.scratch());
     let media = caselock_media::start(config.media, context).await?;
     health.started();
     media.stopped().await

@@ -144,9 +144,15 @@ impl Service {
             let began = Instant::now();
             let done = jobs.run_until_done(&entry).await;
             let seconds = began.elapsed().as_secs_f64();
-            tracing::info!(seconds, is_done = done.is_ok(), "a media job ended");
+            match &done {
+                Ok(outcome) => {
+                    jobs.metrics.ended(*outcome, began.elapsed());
+                    tracing::info!(seconds, outcome = outcome.as_str(), "a media job ended");
+                }
+                Err(error) => tracing::warn!(seconds, %error, "a media job could not be ended"),
+            }
             drop(permit);
-            (entry.partition, entry.offset, done)
+            (entry.partition, entry.offset, done.map(drop))
         };
         owned.tasks.spawn(work.instrument(span));
     }

@@ -143,6 +143,7 @@ impl Keeper {
                 Ok(Looked::Unknown) => self.look_again(&id, revision).await?,
                 Err(error) => {
                     tracing::warn!(subject = id, %error, "a lock can't be compared with the rule; trying again");
+                    self.fails(&id).await?;
                     self.look_again(&id, revision).await?;
                 }
             }
@@ -179,6 +180,7 @@ impl Keeper {
         for (id, revision) in subjects {
             if let Err(error) = self.lift(&id).await {
                 tracing::warn!(subject = id, %error, "a hold can't be taken off; trying again");
+                // It protects more than it must.
                 self.look_again(&id, revision).await?;
             }
         }
@@ -425,7 +427,7 @@ impl Keeper {
         }
         let saved = sqlx::query(
             "UPDATE locks SET kept_revision = $9, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
-                 look_at = $5, off_sent_at = $6, kept_at = $10
+                 look_at = $5, off_sent_at = $6, kept_at = $10, failing_since = NULL
              WHERE subject = $7 AND revision = $8",
         )
         .bind(lock.until.map(Timestamp::as_second))
@@ -465,6 +467,13 @@ impl Keeper {
             next = next.min(now.checked_add(AGAIN)?);
         }
         Ok(next.max(now.checked_add(SignedDuration::from_secs(1))?))
+    }
+
+    /// Notes that what protects a subject is not known to be what the rule says.
+    async fn fails(&self, id: &str) -> Result<(), RegistryError> {
+        let failing = sqlx::query("UPDATE locks SET failing_since = $1 WHERE subject = $2 AND failing_since IS NULL");
+        failing.bind(self.now().as_second()).bind(id).execute(self.cases.db.pool()).await?;
+        Ok(())
     }
 
     /// Later, unless it changed meanwhile.

@@ -18,6 +18,7 @@ mod extensions;
 mod facets;
 mod find;
 mod follow;
+mod gauges;
 mod keeper;
 mod locks;
 mod metrics;

@@ -12,6 +12,7 @@ use caselock_runtime::{
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
+use caselock_store::Metered;
 use caselock_store_s3::{S3Config, S3Store};
 use clap::{Parser, Subcommand};
 use schemars::JsonSchema;
@@ -83,7 +84,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
-    let store = S3Store::open(&config.s3).await;
+    let store = Metered::new(S3Store::open(&config.s3).await);
     let context = RegistryContext { log, store, clock: system_clock(), health: health.clone(), stop };
     let registry = caselock_registry::start(&config.registry, context).await?;
     health.started();

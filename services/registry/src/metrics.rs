@@ -1,6 +1,9 @@
 //! What the registry counts. No ids of recordings, cases or people as labels.
 
-use opentelemetry::{global, metrics::Counter};
+use caselock_runtime::count::counter;
+use opentelemetry::metrics::Counter;
+
+const METER: &str = "caselock-registry";
 
 #[derive(Clone)]
 pub struct RegistryMetrics {
@@ -18,14 +21,13 @@ pub struct RegistryMetrics {
 
 impl RegistryMetrics {
     pub fn new() -> Self {
-        let meter = global::meter("caselock-registry");
         Self {
-            compared: meter.u64_counter("caselock_registry_subjects_compared").build(),
-            tightened: meter.u64_counter("caselock_registry_objects_tightened").build(),
-            lifted: meter.u64_counter("caselock_registry_holds_lifted").build(),
-            drifted: meter.u64_counter("caselock_registry_drift_found").build(),
-            published: meter.u64_counter("caselock_registry_events_published").build(),
-            disposed: meter.u64_counter("caselock_registry_recordings_disposed").build(),
+            compared: counter(METER, "caselock_registry_subjects_compared"),
+            tightened: counter(METER, "caselock_registry_objects_tightened"),
+            lifted: counter(METER, "caselock_registry_holds_lifted"),
+            drifted: counter(METER, "caselock_registry_drift_found"),
+            published: counter(METER, "caselock_registry_events_published"),
+            disposed: counter(METER, "caselock_registry_recordings_disposed"),
         }
     }
 }

@@ -14,6 +14,7 @@ use tonic::transport::Server;
 use crate::{
     Cases, Db, Disposer, Following, Judge, Keeper, Outbox, RegistryConfig,
     api::{Api, ApiServer},
+    gauges::Gauges,
     rebuild,
 };
 
@@ -67,6 +68,7 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
     let following = Arc::new(Following { cases: cases.clone(), log: log.clone() });
     let keeper = Keeper::new(cases.clone(), following.clone(), periods.rolling, config.pace);
     let outbox = Outbox::new(db.clone(), log.clone());
+    let gauges = Gauges { db: db.clone(), log: log.clone(), clock: clock.clone(), rules: rules.clone() };
     let disposer = Disposer::new(cases.clone(), following.clone(), keeper.clone(), outbox.clone(), log);
     let judge =
         Judge { db: db.clone(), following: following.clone(), outbox: outbox.clone(), clock: clock.clone(), rules };
@@ -107,8 +109,8 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
             let follow = following.clone().run(health, stop.clone());
             let (published, judged) = (outbox.run(following, stop.clone()), judge.run(stop.clone()));
             let (kept, disposed) = (keeper.run(stop.clone()), disposer.run(stop.clone()));
-            let rebuilt = rebuild::go_on(cases, stop.clone());
-            tokio::join!(served, follow, kept, disposed, published, judged, rebuilt).0.context("serve")
+            let (rebuilt, told) = (rebuild::go_on(cases, stop.clone()), gauges.run(stop.clone()));
+            tokio::join!(served, follow, kept, disposed, published, judged, rebuilt, told).0.context("serve")
         };
         tokio::select! {
             done = work => done,

@@ -14,11 +14,12 @@ use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
+    disk,
     health::Health,
     service::{self, Common, Running},
     telemetry::TelemetryConfig,
 };
-use caselock_store::fs::FsStore;
+use caselock_store::{Metered, fs::FsStore};
 use clap::{Parser, Subcommand};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -162,7 +163,8 @@ async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     std::fs::create_dir_all(data).with_context(|| format!("create {}", data.display()))?;
     let (clock, nonce) = (system_clock(), rand::random::<[u8; 16]> as fn() -> _);
     let log = EmbeddedLog::open(&data.join("log.redb")).context("open the log")?;
-    let store = FsStore::open(data.join("store"), clock.clone()).context("open the store")?;
+    let store = Metered::new(FsStore::open(data.join("store"), clock.clone()).context("open the store")?);
+    disk::observe("data", data.clone());
     // Archiver and media go on until the gateway has drained: what is acknowledged last is still worked on.
     let work_stop = CancellationToken::new();
     let archiver = caselock_archiver::start(

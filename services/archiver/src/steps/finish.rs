@@ -30,7 +30,7 @@ impl Worker {
             .into();
         let created = create(&*self.store, &manifest_key, &new, bytes).await?;
         ensure_locked(&*self.store, &manifest_key, created.version(), lock).await?;
-        match created {
+        let recorded = match created {
             Created::New(_) => self.record_receipt(&manifest).await,
             Created::Existing(_) => {
                 // Written before a crash, or by another archiver, perhaps with another key: what stands there counts.
@@ -42,7 +42,11 @@ impl Worker {
                 }
                 self.record_receipt(&there).await
             }
+        }?;
+        if let Some(sealed_at) = job.now()?.sealed_at() {
+            self.metrics.receipt((self.clock)().duration_since(sealed_at));
         }
+        Ok(recorded)
     }
 
     fn write_manifest(&self, job: &Job, key: &str, completed: &Completed) -> Result<Manifest, WorkError> {

@@ -31,7 +31,7 @@ impl Ingest {
         if checked.ok_or_else(Refusal::not_found)?? == Next::Seal {
             let (blake3, size) = wanted;
             let key = FactKey { recording: id, generation: request.generation, subject: Subject::Sealed(blake3) };
-            let offset = self.view.record(&key, &Fact::Sealed(size)).await?;
+            let offset = self.view.record(&key, &Fact::Sealed(size, Some((self.clock)()))).await?;
             self.view.reach(id, offset).await?;
         }
         self.view.look(&bureau, id, |facts| answer::recording(id, facts)).ok_or_else(Refusal::not_found)

@@ -77,7 +77,7 @@ pub enum Fact {
     /// A segment is a part in the store.
     PartStored(PartStored),
     /// The client named this size.
-    Sealed(u64),
+    Sealed(u64, Option<Timestamp>),
     /// The footage must be sent again; since when.
     Reset(Timestamp),
     /// The client asks to give up; since when.
@@ -144,6 +144,8 @@ pub struct Acknowledged {
     pub footage_offset: u64,
     /// For segment 0: its root-finalised hash.
     pub root: Option<Blake3>,
+    /// When, by the gateway's clock, where it is said: for measuring only.
+    pub at: Option<Timestamp>,
 }
 
 /// A part in the store.
@@ -265,6 +267,7 @@ impl Fact {
                 length: a.length,
                 footage_offset: a.footage_offset,
                 root: root(&a.root),
+                acknowledged_at: a.at.map(time::to_proto),
             }),
             Fact::Claimed(t) => P::Claimed(proto::Claimed { claimed_at: at(t) }),
             Fact::PartStored(p) => P::PartStored(proto::PartStored {
@@ -274,7 +277,7 @@ impl Fact {
                 multipart_id: p.multipart_id.clone(),
                 root: root(&p.root),
             }),
-            Fact::Sealed(size) => P::Sealed(proto::Sealed { size: *size }),
+            Fact::Sealed(size, t) => P::Sealed(proto::Sealed { size: *size, sealed_at: t.map(time::to_proto) }),
             Fact::Reset(t) => P::Reset(proto::Reset { reset_at: at(t) }),
             Fact::AbandonRequested(t) => P::AbandonRequested(proto::AbandonRequested { requested_at: at(t) }),
             Fact::Abandoned(t) => P::Abandoned(proto::Abandoned { abandoned_at: at(t) }),
@@ -321,6 +324,7 @@ impl Fact {
                 length: a.length,
                 footage_offset: a.footage_offset,
                 root: digest(&a.root)?,
+                at: a.acknowledged_at.as_ref().and_then(time::from_proto),
             }),
             P::Claimed(c) => Fact::Claimed(moment(&c.claimed_at)?),
             P::PartStored(p) => Fact::PartStored(PartStored {
@@ -330,7 +334,7 @@ impl Fact {
                 multipart_id: p.multipart_id,
                 root: digest(&p.root)?,
             }),
-            P::Sealed(s) => Fact::Sealed(s.size),
+            P::Sealed(s) => Fact::Sealed(s.size, s.sealed_at.as_ref().and_then(time::from_proto)),
             P::Reset(r) => Fact::Reset(moment(&r.reset_at)?),
             P::AbandonRequested(r) => Fact::AbandonRequested(moment(&r.requested_at)?),
             P::Abandoned(a) => Fact::Abandoned(moment(&a.abandoned_at)?),

@@ -60,7 +60,7 @@ pub struct GenerationFacts {
     acknowledged: Segments<Acknowledged>,
     claims: BTreeMap<String, (Offset, Timestamp)>,
     parts: Segments<PartStored>,
-    seals: BTreeMap<Blake3, (Offset, u64)>,
+    seals: BTreeMap<Blake3, (Offset, (u64, Option<Timestamp>))>,
     resets: BTreeMap<String, Timestamp>,
     abandon_requested: Option<Timestamp>,
     abandoned: BTreeMap<String, Timestamp>,
@@ -178,8 +178,8 @@ impl GenerationFacts {
                     g.parts.insert((*index, *value), p);
                 });
             }
-            (Subject::Sealed(digest), Some(Fact::Sealed(size))) => {
-                self.seals.insert(*digest, (offset, size));
+            (Subject::Sealed(digest), Some(Fact::Sealed(size, at))) => {
+                self.seals.insert(*digest, (offset, (size, at)));
             }
             (Subject::Reset(reason), Some(Fact::Reset(at))) => {
                 self.resets.insert(reason.clone(), at);
@@ -312,6 +312,12 @@ impl GenerationFacts {
         waiting.map(|((index, _), a)| (*index, a.footage_offset))
     }
 
+    /// When the oldest acknowledged segment that is no part yet was acknowledged, as far as that is said.
+    pub fn oldest_unstored(&self) -> Option<Timestamp> {
+        let waiting = self.acknowledged.iter().filter(|((index, _), _)| !self.has_part(*index));
+        waiting.filter_map(|(_, a)| a.at).min()
+    }
+
     /// Whether segment `index` is a part, with whatever value.
     pub fn has_part(&self, index: u32) -> bool {
         of_index(&self.parts, index).next().is_some()
@@ -365,8 +371,14 @@ impl GenerationFacts {
 
     /// The size and digest the client named: the first in the log.
     pub fn seal(&self) -> Option<(Blake3, u64)> {
-        let (digest, (_, size)) = self.seals.iter().min_by_key(|(_, (offset, _))| *offset)?;
+        let (digest, (_, (size, _))) = self.seals.iter().min_by_key(|(_, (offset, _))| *offset)?;
         Some((*digest, *size))
+    }
+
+    /// When that was, where it is said.
+    pub fn sealed_at(&self) -> Option<Timestamp> {
+        let (_, (_, at)) = self.seals.values().min_by_key(|(offset, _)| *offset)?;
+        *at
     }
 
     /// Since when the client asks to give up.

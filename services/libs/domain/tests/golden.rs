@@ -66,7 +66,8 @@ fn facts() -> Vec<(&'static str, Subject, Fact)> {
     let announced =
         Announced { bureau: opened.bureau.clone(), key: opened.key.clone(), metadata: metadata(), announced_at: at() };
     let disposed = Disposed { bureau: "demo".parse().unwrap(), disposed_at: at() };
-    let acknowledged = Acknowledged { length: 1_048_576, footage_offset: 41, root };
+    let acknowledged = Acknowledged { length: 1_048_576, footage_offset: 41, root, at: None };
+    let with_time = Acknowledged { at: Some(at()), ..acknowledged.clone() };
     let part = PartStored { length: 1_048_576, etag: "\"e\"".into(), crc64nvme: 7, multipart_id: "m".into(), root };
     let completed = Completed {
         version: "v".into(),
@@ -81,7 +82,7 @@ fn facts() -> Vec<(&'static str, Subject, Fact)> {
         ("acknowledged", Subject::Acknowledged(0, value), Fact::Acknowledged(acknowledged)),
         ("claimed", Subject::Claimed("m".into()), Fact::Claimed(at())),
         ("part-stored", Subject::PartStored(0, value), Fact::PartStored(part)),
-        ("sealed", Subject::Sealed(Blake3([3; 32])), Fact::Sealed(1_048_576)),
+        ("sealed", Subject::Sealed(Blake3([3; 32])), Fact::Sealed(1_048_576, None)),
         ("reset", Subject::Reset("FOOTAGE_LOST".into()), Fact::Reset(at())),
         ("abandon-requested", Subject::AbandonRequested, Fact::AbandonRequested(at())),
         ("abandoned", Subject::Abandoned("EXPIRED".into()), Fact::Abandoned(at())),
@@ -91,6 +92,9 @@ fn facts() -> Vec<(&'static str, Subject, Fact)> {
         ("derived", Subject::Derived, Fact::Derived(Some("NOT_MEDIA".into()), at())),
         ("announced", Subject::Announced([6; 16]), Fact::Announced(Box::new(announced))),
         ("disposed", Subject::Disposed, Fact::Disposed(disposed)),
+        // The first were written without their time.
+        ("acknowledged, with its time", Subject::Acknowledged(0, value), Fact::Acknowledged(with_time)),
+        ("sealed, with its time", Subject::Sealed(Blake3([3; 32])), Fact::Sealed(1_048_576, Some(at()))),
     ]
 }
 

@@ -64,7 +64,7 @@ fn opened(generation: u32, nonce: u8) -> (FactKey, Option<Fact>) {
 }
 
 fn acknowledged(generation: u32, index: u32, v: u8, offset: u64) -> (FactKey, Option<Fact>) {
-    let fact = Fact::Acknowledged(Acknowledged { length: LENGTH, footage_offset: offset, root: None });
+    let fact = Fact::Acknowledged(Acknowledged { length: LENGTH, footage_offset: offset, root: None, at: None });
     (key(generation, Subject::Acknowledged(index, value(v))), Some(fact))
 }
 
@@ -79,7 +79,7 @@ fn claimed(generation: u32, id: &str) -> (FactKey, Option<Fact>) {
 }
 
 fn sealed(generation: u32, d: u8, size: u64) -> (FactKey, Option<Fact>) {
-    (key(generation, Subject::Sealed(Blake3([d; 32]))), Some(Fact::Sealed(size)))
+    (key(generation, Subject::Sealed(Blake3([d; 32]))), Some(Fact::Sealed(size, None)))
 }
 
 fn completed(generation: u32, nonce: u8, version: &str) -> (FactKey, Option<Fact>) {
@@ -205,7 +205,7 @@ fn the_first_in_the_log_counts() {
 #[test]
 fn what_the_object_was_made_of_is_what_was_sealed() {
     let with_root = |v: u8| {
-        let fact = Acknowledged { length: LENGTH, footage_offset: 0, root: Some(Blake3([v; 32])) };
+        let fact = Acknowledged { length: LENGTH, footage_offset: 0, root: Some(Blake3([v; 32])), at: None };
         (key(0, Subject::Acknowledged(0, value(v))), Some(Fact::Acknowledged(fact)))
     };
     let values = |log: &[_]| state(log).now().unwrap().stored_values();

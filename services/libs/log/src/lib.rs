@@ -3,6 +3,7 @@
 //! [`Log`] is the port. [`embedded::EmbeddedLog`] keeps it in one file; the Kafka adapter is a crate of its own. Every
 //! adapter passes [`contract`].
 
+mod dead_letters;
 mod error;
 mod group;
 mod head;
@@ -18,11 +19,12 @@ use std::ops::Range;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+pub use dead_letters::{OpenLetters, append_handled};
 pub use error::LogError;
 pub use group::{Assignment, Commits, Control, Delivered, Member};
 pub use head::Head;
 pub use record::{Entry, Followed, Record};
-pub use records::{append_dead_letter, append_event, append_fact, publish};
+pub use records::{append_dead_letter, append_event, append_fact, publish, read_to_end};
 pub use topic::{Cleanup, Topic};
 
 /// A position in a partition. The first record's is 0; they only grow.

@@ -1,5 +1,7 @@
 //! What every service writes in the same way: facts, events, dead letters.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use caselock_domain::{
     dead_letter,
@@ -10,7 +12,7 @@ use caselock_domain::{
     time::Timestamp,
 };
 
-use crate::{Entry, Log, LogError, Offset, Record, Topic};
+use crate::{Entry, Followed, Log, LogError, Offset, Record, Topic};
 
 /// Appends a fact to `uploads`, or with `None` its tombstone. Durable when it returns.
 pub async fn append_fact(log: &dyn Log, key: &FactKey, fact: Option<&Fact>) -> Result<Offset, LogError> {
@@ -61,5 +63,22 @@ pub async fn append_dead_letter(
     let id = std::str::from_utf8(&record.key).ok().and_then(|text| text.parse().ok());
     let partition = id.map_or(0, |id| partition::of(id, log.partitions(Topic::DeadLetters)));
     log.append(Topic::DeadLetters, partition, record).await?;
+    Ok(())
+}
+
+/// Reads all of a topic that is there, from its start to an end: of each partition in order, of several by turns.
+pub async fn read_to_end(log: &dyn Log, topic: Topic, mut each: impl FnMut(Entry)) -> Result<(), LogError> {
+    let partitions = log.partitions(topic);
+    let mut follower = log.follow(topic, (0..partitions).map(|partition| (partition, 0)).collect()).await?;
+    // Each end is told whenever it is reached anew.
+    let mut ended = BTreeSet::new();
+    while ended.len() < partitions as usize {
+        match follower.recv().await.ok_or_else(|| LogError::Unavailable("the follower ended".into()))?? {
+            Followed::Entry(entry) => each(entry),
+            Followed::End { partition, .. } => {
+                ended.insert(partition);
+            }
+        }
+    }
     Ok(())
 }

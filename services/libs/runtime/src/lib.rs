@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod count;
+pub mod disk;
 pub mod health;
 pub mod retry;
 pub mod secret;

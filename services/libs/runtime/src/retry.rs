@@ -49,6 +49,8 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let retries = global::meter("caselock").u64_counter("caselock_retries").build();
+    // There from the first try on, at 0.
+    retries.add(0, &[KeyValue::new("step", step)]);
     work.retry(backoff)
         .when(is_retryable)
         .notify(|error, delay| {

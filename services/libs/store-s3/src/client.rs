@@ -17,6 +17,8 @@ use caselock_runtime::secret::{Secret, SecretError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attempts::Attempts;
+
 /// How long keys that were read from files are used,
 const KEYS: Duration = Duration::from_secs(60);
 /// and how long those that were just changed: perhaps one of the two only.
@@ -76,6 +78,7 @@ pub async fn connect(config: &S3Config) -> Client {
     let own = aws_sdk_s3::config::Builder::from(&shared)
         // Servers other than AWS's rarely have a name for each bucket.
         .force_path_style(config.endpoint.is_some())
+        .interceptor(Attempts::new())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();

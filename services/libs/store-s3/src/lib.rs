@@ -1,5 +1,6 @@
 //! The store on S3 and what speaks its protocol (MinIO, Ceph), with versioning and object lock.
 
+mod attempts;
 mod client;
 mod error;
 mod store;

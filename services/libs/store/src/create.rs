@@ -2,6 +2,7 @@ use std::{fs::File, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
+use opentelemetry::{global, metrics::Counter};
 
 use crate::{Crc64Nvme, ErrorKind, Lock, NewObject, Part, Result, Store, StoreError, Version};
 
@@ -147,6 +148,11 @@ pub async fn read_document(store: &dyn Store, key: &str, limit: usize) -> Result
     Ok(Some((version.id, bytes.into())))
 }
 
+/// Counts locks that were set, and not read back: the store does not keep its word, or not yet. There from the start, at 0.
+pub(crate) fn lock_not_read_back() -> Counter<u64> {
+    global::meter("caselock-store").u64_counter("caselock_store_locks_not_read_back").build()
+}
+
 /// Sets lock and hold where they are less than `wanted`, and reads both back. Never an earlier date than is there, never a
 /// hold lifted. Returns what was read back; an error that passes where it is not yet what is wanted.
 pub async fn ensure_locked(store: &dyn Store, key: &str, version: &str, wanted: Lock) -> Result<Lock> {
@@ -165,6 +171,7 @@ pub async fn ensure_locked(store: &dyn Store, key: &str, version: &str, wanted: 
     }
     let after = store.lock(key, version).await?;
     if after.until < wanted.until || (wanted.hold && !after.hold) {
+        lock_not_read_back().add(1, &[]);
         let detail = format!("{wanted:?} was wanted, {after:?} was read back");
         return Err(StoreError::new(ErrorKind::Unavailable, key, detail));
     }

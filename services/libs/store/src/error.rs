@@ -31,6 +31,22 @@ pub enum ErrorKind {
     Invalid,
 }
 
+impl ErrorKind {
+    /// Its name, as metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Locked => "locked",
+            Self::ChecksumMismatch => "checksum_mismatch",
+            Self::MultipartGone => "multipart_gone",
+            Self::Unavailable => "unavailable",
+            Self::Denied => "denied",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 impl StoreError {
     /// An error of a kind.
     pub fn new(kind: ErrorKind, key: &str, detail: impl ToString) -> Self {

@@ -6,6 +6,7 @@
 mod crc;
 mod create;
 mod error;
+mod metered;
 
 pub mod contract;
 pub mod fs;
@@ -19,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use crc::Crc64Nvme;
 pub use create::{Created, PART, create, create_from, create_locked, ensure_locked, oldest_version, read_document};
 pub use error::{ErrorKind, StoreError};
+pub use metered::Metered;
 
 /// The result of a call to the store.
 pub type Result<T> = std::result::Result<T, StoreError>;

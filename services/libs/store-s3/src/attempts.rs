@@ -1,0 +1,41 @@
+//! How often requests are sent again: the SDK does so by itself, within one call.
+
+use std::{error::Error, fmt};
+
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef};
+use aws_smithy_runtime_api::client::{orchestrator::Metadata, retries::RequestAttempts};
+use opentelemetry::{KeyValue, global, metrics::Counter};
+
+/// Counts `caselock_store_retries`, by S3's operation.
+pub struct Attempts(Counter<u64>);
+
+impl Attempts {
+    pub fn new() -> Self {
+        Self(global::meter("caselock-store").u64_counter("caselock_store_retries").build())
+    }
+}
+
+impl fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attempts")
+    }
+}
+
+impl Intercept for Attempts {
+    fn name(&self) -> &'static str {
+        "attempts"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let Some(operation) = cfg.load::<Metadata>().map(|metadata| metadata.name().to_owned()) else { return Ok(()) };
+        let is_again = cfg.load::<RequestAttempts>().is_some_and(|attempts| attempts.attempts() > 1);
+        // There from an operation's first call on, at 0.
+        self.0.add(u64::from(is_again), &[KeyValue::new("operation", operation)]);
+        Ok(())
+    }
+}
