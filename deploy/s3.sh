@@ -5,8 +5,10 @@
 #   s3.sh start DIR    starts it in the background, data in DIR/data, and returns when it is healthy
 #   s3.sh stop DIR     stops it in order
 #   s3.sh kill DIR     kills it (SIGKILL), as a crash would
-#   s3.sh env DIR      prints CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY and _SCRATCH as KEY=value lines
+#   s3.sh env DIR      prints CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY and _SCRATCH as KEY=value lines; with TLS
+#                      SSL_CERT_FILE as well, the CA of its certificate
 #
+# With S3_TLS=yes at its first start in DIR it speaks TLS, by a certificate for localhost of a CA of its own.
 # A second start in the same DIR has the same address, keys and data. The log is DIR/server.log; the keys, made at the
 # first start, are in DIR/access-key and DIR/secret-key. The binary is kept in
 # ${CASELOCK_CACHE:-${XDG_CACHE_HOME:-~/.cache}/caselock}.
@@ -62,6 +64,11 @@ start() {
   pick_ports S3
   random_key access-key 10
   random_key secret-key 20
+  if [[ ${S3_TLS:-no} == yes && ! -s $dir/certs/private.key ]]; then
+    "$here/dev-ca.sh" "$dir/ca"
+    cp -- "$dir/ca/server.pem" "$dir/certs/public.crt"
+    cp -- "$dir/ca/server.key" "$dir/certs/private.key"
+  fi
   unset "${!MINIO_@}"
   # An unfinished multipart upload is kept for 60 days: MinIO's default is 24 hours, and a bureau's may take a week.
   MINIO_API_STALE_UPLOADS_EXPIRY=1440h \
@@ -80,14 +87,27 @@ random_key() {
 
 # ready: is it healthy, object layer, bucket metadata and identities included?
 ready() {
-  local status
-  status=$(ask "$(port S3)" 'GET /minio/health/cluster HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' 64) || return 1
+  local status request='GET /minio/health/cluster HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n'
+  if speaks_tls; then
+    # shellcheck disable=SC2059
+    status=$(printf "$request" | timeout 5 openssl s_client -quiet -connect "127.0.0.1:$(port S3)" 2>/dev/null | head -c 64) || return 1
+  else
+    status=$(ask "$(port S3)" "$request" 64) || return 1
+  fi
   [[ $status == HTTP/?.?' 200 '* ]]
 }
 
+speaks_tls() { [[ -s $dir/certs/private.key ]]; }
+
 environment() {
   [[ -s $dir/secret-key ]] || die "nothing was ever started in $dir"
-  printf 'CASELOCK_TEST_S3_%s\n' "ENDPOINT=http://$server_host:$(port S3)" REGION=us-east-1 \
+  local endpoint
+  endpoint=http://$server_host:$(port S3)
+  if speaks_tls; then
+    endpoint=https://localhost:$(port S3)
+    printf 'SSL_CERT_FILE=%s\n' "$dir/ca/ca.pem"
+  fi
+  printf 'CASELOCK_TEST_S3_%s\n' "ENDPOINT=$endpoint" REGION=us-east-1 \
     "ACCESS_KEY=$(<"$dir/access-key")" "SECRET_KEY=$(<"$dir/secret-key")" SCRATCH=yes
 }
 

@@ -1,7 +1,7 @@
 //! The S3 store against a real server: the one named by `CASELOCK_TEST_S3_*`. Without one these tests fail.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
+use std::{process::Command, sync::Arc};
 
 use caselock_store::{Created, NewObject, Store, create, read_document};
 use caselock_store_s3::{S3Config, S3Store};
@@ -64,4 +64,29 @@ async fn an_object_behind_a_delete_marker_is_still_the_object() {
     let (found, bytes) = read_document(&*store, &key, 100).await.unwrap().unwrap();
     assert_eq!((found, &bytes[..]), (version, &b"footage"[..]));
     assert_eq!(store.keys(&key, None).await.unwrap().keys, [key]);
+}
+
+/// Beneath TLS the bytes of objects are not signed, and everything else is as without: all of the above, on a server of its own.
+#[test]
+fn beneath_tls_everything_holds_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = |what: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../deploy/s3.sh");
+        let output = Command::new(script).arg(what).arg(dir.path()).env("S3_TLS", "yes").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    script("start");
+    let server = script("env");
+    let variables = server.lines().filter_map(|line| line.split_once('='));
+    let test = Command::new(std::env::current_exe().unwrap())
+        .args(["--skip", "beneath_tls"])
+        .env_remove("CASELOCK_TEST_S3_BUCKET")
+        .envs(variables)
+        .output();
+    script("stop");
+    let test = test.unwrap();
+    let said = String::from_utf8_lossy(&test.stdout);
+    assert!(server.contains("ENDPOINT=https://") && test.status.success(), "{said}");
+    assert!(said.contains("an_object_behind_a_delete_marker_is_still_the_object ... ok"), "{said}");
 }
