@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bytes::Bytes;
 use caselock_domain::{
     footage::SegmentRef,
     object_key,
     state::{Phase, RecordingFacts},
 };
 use caselock_log::Offset;
+use caselock_runtime::trace::TRACEPARENT;
 use tokio::time::Instant;
 
 use crate::steps::Segment;
@@ -30,7 +32,12 @@ pub struct Driven {
     pub failures: u32,
     /// When the last of them was.
     pub failed_at: Option<Instant>,
+    /// The traces that segments came with, the last of them: for the steps that follow.
+    pub traces: Vec<Bytes>,
 }
+
+/// As many traces are kept.
+const TRACES: usize = 32;
 
 /// After how many failures, one every half minute or, where trying again may help, every minute and a half, a recording's
 /// segments give way to others'.
@@ -100,6 +107,15 @@ impl Driven {
                 multipart_id: id.to_owned(),
             },
         }
+    }
+
+    /// Keeps a segment's trace.
+    pub fn trace(&mut self, segment: &Segment) {
+        let Some(traceparent) = segment.entry.record.header_value(TRACEPARENT) else { return };
+        if self.traces.len() == TRACES {
+            self.traces.remove(0);
+        }
+        self.traces.push(traceparent.clone());
     }
 
     fn is_in_hand(&self, generation: u32, index: u32) -> bool {

@@ -23,8 +23,7 @@ const RESETS: [&str; 8] = [
 const DEAD_LETTERS: [&str; 5] =
     ["FOOTAGE_MALFORMED", "RECORDING_UNKNOWN", "SEGMENT_CORRUPT", "SEGMENT_REFUSED_BY_STORE", "STEP_FAILED"];
 /// The bounds of `caselock_archiver_receipt_seconds`.
-const RECEIPTS: [f64; 14] =
-    [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0];
+const RECEIPTS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0];
 
 #[derive(Clone)]
 pub struct ArchiverMetrics {

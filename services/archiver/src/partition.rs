@@ -326,8 +326,21 @@ impl Partition {
                 Place::Store { key, segment_size, multipart_id } => {
                     driven.uploading.insert(segment.segment.index);
                     let worker = self.setup.worker.clone();
-                    let span = info_span!("part", recording = %id, index = segment.segment.index);
-                    trace::continue_from(&span, segment.traceparent());
+                    let span = info_span!(
+                        "part",
+                        otel.kind = "consumer",
+                        messaging.system = "kafka",
+                        messaging.operation.type = "process",
+                        messaging.operation.name = "process",
+                        messaging.destination.name = Topic::Footage.name(),
+                        messaging.destination.partition.id = self.setup.number,
+                        messaging.consumer.group.name = self.setup.group,
+                        kafka.offset = segment.entry.offset,
+                        recording = %id,
+                        index = segment.segment.index,
+                    );
+                    trace::of_recording(&span, segment.traceparent(), id.as_bytes());
+                    driven.trace(&segment);
                     let store = async move {
                         let result = worker.store_part(&segment, &key, segment_size, &multipart_id).await;
                         let is_its_own = match &result {
@@ -374,8 +387,11 @@ impl Partition {
         let segment = first.filter(|_| step == Step::Put).map(|at| driven.waiting.swap_remove(at));
         let span = info_span!("step", recording = %id, generation, step = ?step);
         if let Some(segment) = &segment {
-            trace::continue_from(&span, segment.traceparent());
+            driven.trace(segment);
         }
+        // What a recording's segments come together in goes on from the last of them, and names the others.
+        trace::of_recording(&span, driven.traces.last().map(|last| &last[..]), id.as_bytes());
+        driven.traces.iter().rev().skip(1).for_each(|other| trace::link(&span, other));
         let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone(), segment });
         let run = async move {
             let result = worker.run(step, &job).await;

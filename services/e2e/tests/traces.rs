@@ -1,4 +1,4 @@
-//! A trace goes with a segment from the gateway to the archiver, and reaches a collector.
+//! A recording's trace goes from the gateway to media, and reaches a collector. Neither it nor any log names a person.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use caselock_client::Tls;
 use caselock_e2e::{Footage, Kind, Stack, Uploader, on_both_stacks, wait_until};
+use caselock_proto::v1::{
+    GetUploadRequest, OpenUploadRequest, RecordingMetadata, ingest_service_client::IngestServiceClient,
+};
 use opentelemetry_proto::tonic::{
     collector::{
         metrics::v1::{
@@ -19,10 +23,13 @@ use opentelemetry_proto::tonic::{
         },
     },
     common::v1::any_value::Value,
-    trace::v1::Span,
+    trace::v1::{Span, span::SpanKind},
 };
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server},
+};
 
 /// The names of metrics that a collector was sent, by service.
 type Metrics = Arc<Mutex<HashSet<(String, String)>>>;
@@ -68,9 +75,50 @@ impl TraceService for Collector {
     }
 }
 
-on_both_stacks!(a_segment_is_traced_from_the_gateway_to_the_archiver);
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
 
-async fn a_segment_is_traced_from_the_gateway_to_the_archiver(kind: Kind) {
+fn attribute(span: &Span, name: &str) -> Option<String> {
+    let found = span.attributes.iter().find(|attribute| attribute.key == name)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        other => Some(format!("{other:?}")),
+    }
+}
+
+async fn channel(stack: &Stack) -> Channel {
+    let Tls { ca, certificate, key } = stack.tls("demo");
+    let tls =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).identity(Identity::from_pem(certificate, key));
+    let endpoint = Endpoint::from_shared(stack.server.clone()).unwrap().tls_config(tls).unwrap();
+    endpoint.connect().await.unwrap()
+}
+
+/// Prints a trace for people: when each span began, how long it took, whose child it is.
+fn list(recording: &str, spans: &[(String, Span)], trace: &[u8]) {
+    let mut within: Vec<_> = spans.iter().filter(|(_, span)| span.trace_id == trace).collect();
+    within.sort_by_key(|(_, span)| span.start_time_unix_nano);
+    let begun = within.first().map_or(0, |(_, span)| span.start_time_unix_nano);
+    println!("the trace of {recording}");
+    for (service, span) in within {
+        let millis = |nanos: u64| nanos as f64 / 1e6;
+        let what = ["rpc.response.status_code", "step", "index"].into_iter().filter_map(|name| attribute(span, name));
+        println!(
+            "  {:9.1} ms {:8.1} ms  {service:19} {} {} (child of {:x?}, {} links)",
+            millis(span.start_time_unix_nano - begun),
+            millis(span.end_time_unix_nano - span.start_time_unix_nano),
+            span.name,
+            what.collect::<Vec<_>>().join(" "),
+            &span.parent_span_id,
+            span.links.len(),
+        );
+    }
+}
+
+on_both_stacks!(a_recording_has_one_trace_and_nobody_is_named);
+
+async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
     let spans = Spans::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -80,10 +128,13 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver(kind: Kind) {
     let server = Server::builder().add_service(collector).add_service(meter);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
 
-    let mut stack = Stack::start(kind, &[("telemetry.otlp_endpoint", &endpoint)]).await;
-    // One that is stored by a single call, and one in parts.
-    let footage = Footage::new().random("a", 1000).random("b", (8 << 20) + 1);
-    Uploader::new(&stack).upload(footage.path(), &[]).expect_stored(2);
+    let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.filter", "info,caselock=debug")];
+    let mut stack = Stack::start(kind, &settings).await;
+    // One that is stored by a single call, and one in parts. The names of people are nobody's business but the store's.
+    let footage = Footage::new().random("欧阳小红.mp4", 1000).random("b", (8 << 20) + 1);
+    let people = ["--set", "officers=尉迟大山", "--set", "party=慕容小河"];
+    let run = Uploader::new(&stack).upload(footage.path(), &people);
+    run.expect_stored(2);
     // What a service is called where all are one process.
     let program = |service: &str| match kind {
         Kind::Embedded => "caselock-standalone".to_owned(),
@@ -94,17 +145,61 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver(kind: Kind) {
         let spans = spans.lock().unwrap();
         spans.iter().filter(|(s, span)| *s == service && span.name == name).map(|(_, span)| span.clone()).collect()
     };
-    wait_until("the gateway's spans", || of("gateway", "segment").len() == 3);
-    for sent in of("gateway", "segment") {
-        let is_next = |span: &Span| (&span.trace_id, &span.parent_span_id) == (&sent.trace_id, &sent.span_id);
-        wait_until("the archiver's span", || {
-            of("archiver", "part").iter().chain(&of("archiver", "step")).filter(|span| is_next(span)).count() == 1
+    let call = |name: &str| format!("caselock.v1.IngestService/{name}");
+    for stored in run.of_kind("stored") {
+        // A recording's trace has its id, so that whoever has the one finds the other.
+        let recording = stored["recording_id"].as_str().unwrap();
+        let trace = hex(&recording.replace('-', ""));
+        let parts: usize = if stored["size"].as_u64().unwrap() > 8 << 20 { 2 } else { 1 };
+        let within = |service: &str, name: &str| -> Vec<Span> {
+            of(service, name).into_iter().filter(|span| span.trace_id == trace).collect()
+        };
+        wait_until("a whole trace", || {
+            !within("gateway", &call("OpenUpload")).is_empty()
+                && within("gateway", "segment").len() == parts
+                && !within("gateway", &call("SealUpload")).is_empty()
+                && !within("media", "media-job").is_empty()
         });
+        for sent in within("gateway", "segment") {
+            wait_until("the archiver's span of a segment", || {
+                let (parts, steps) = (within("archiver", "part"), within("archiver", "step"));
+                parts.iter().chain(&steps).any(|span| span.parent_span_id == sent.span_id)
+            });
+            assert_eq!(sent.links.len(), 1, "a segment names the stream it came in");
+        }
+        let steps = within("archiver", "step");
+        if parts > 1 {
+            assert!(steps.iter().any(|step| step.links.len() == parts - 1), "a step names the segments it joins");
+        }
+        let job = &within("media", "media-job")[0];
+        assert!(steps.iter().any(|step| step.span_id == job.parent_span_id));
+        let open = &within("gateway", &call("OpenUpload"))[0];
+        assert_eq!((open.kind(), attribute(open, "rpc.system.name")), (SpanKind::Server, Some("grpc".to_owned())));
+        assert_eq!(attribute(open, "rpc.response.status_code").unwrap(), "OK");
+        let sent = &within("gateway", "segment")[0];
+        assert_eq!(attribute(sent, "messaging.destination.name").unwrap(), "caselock.footage.v1");
+        list(recording, &spans.lock().unwrap(), &trace);
     }
-    wait_until("the last step", || !of("media", "media-job").is_empty());
-    let job = &of("media", "media-job")[0];
-    let steps = of("archiver", "step");
-    assert!(steps.iter().any(|step| (&step.trace_id, &step.span_id) == (&job.trace_id, &job.parent_span_id)));
+    // Who is traced itself is followed in its own trace.
+    let mut caller = IngestServiceClient::new(channel(&stack).await);
+    let metadata = RecordingMetadata { officers: vec!["尉迟大山".into()], ..RecordingMetadata::default() };
+    let refused = OpenUploadRequest { idempotency_key: "慕容小河".into(), metadata: Some(metadata), size: None };
+    assert_eq!(caller.open_upload(refused).await.unwrap_err().code(), Code::InvalidArgument);
+    wait_until("the span of a call that was refused", || {
+        let calls = of("gateway", &call("OpenUpload"));
+        calls.iter().any(|span| attribute(span, "rpc.response.status_code").unwrap() == "INVALID_ARGUMENT")
+    });
+    let mut request = Request::new(GetUploadRequest { recording_id: "33244964-9146-8612-9009-f0e31dcd8f36".into() });
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+    assert_eq!(caller.get_upload(request).await.unwrap_err().code(), Code::NotFound);
+    wait_until("the span of the caller's trace", || {
+        of("gateway", &call("GetUpload")).iter().any(|span| {
+            (span.trace_id == hex("0af7651916cd43dd8448eb211c80319c"))
+                && span.parent_span_id == hex("b7ad6b7169203331")
+                && attribute(span, "rpc.response.status_code").unwrap() == "NOT_FOUND"
+        })
+    });
     // Where nobody looks at a terminal, every line of a log is an object; one about a recording's end names its trace.
     let mut about_one = 0;
     for program in stack.programs.values() {
@@ -119,12 +214,29 @@ async fn a_segment_is_traced_from_the_gateway_to_the_archiver(kind: Kind) {
         }
     }
     assert!(about_one >= 3, "{about_one}");
+    for (named, texts) in [
+        ("logs", stack.programs.values().map(caselock_e2e::Program::log).collect::<Vec<_>>()),
+        ("spans", vec![format!("{:?}", spans.lock().unwrap())]),
+    ] {
+        for name in ["欧阳", "尉迟", "慕容"] {
+            let told = texts.iter().find(|text| text.contains(name) || text.contains(&format!("{name:?}")));
+            assert!(told.is_none(), "{named} tell the name {name}: {told:?}");
+        }
+    }
     let page = stack.programs[stack.gateway()].admin("/metrics");
     for gauge in ["in_flight_bytes", "streams", "open_uploads", "backlog_bytes"] {
         assert!(page.contains(&format!("caselock_gateway_{gauge}")), "{gauge}: {page}");
     }
     // What is counted is sent at the end, if not before.
     stack.stop();
+    let mut events = stack.records(caselock_log::Topic::Events).await;
+    events.retain(|event| !event.record.header_value("ce_source").unwrap().ends_with(b"/registry"));
+    assert!(events.len() >= 4, "two recordings stored and verified");
+    for event in events {
+        let trace = String::from_utf8(event.record.key.to_vec()).unwrap().replace('-', "");
+        let traceparent = event.record.header_value("ce_traceparent").unwrap();
+        assert!(String::from_utf8_lossy(traceparent).contains(&trace), "{traceparent:?}");
+    }
     for (service, metric) in [
         ("gateway", "caselock_gateway_accepted_bytes"),
         ("archiver", "caselock_archiver_recordings_stored"),

@@ -16,17 +16,17 @@ use caselock_domain::{
     id::{BureauId, RecordingId},
     manifest::{self, Manifest},
     object_key,
-    time::{Clock, whole_seconds},
+    time::{Clock, Timestamp, whole_seconds},
     verification::{self, Verification},
 };
-use caselock_log::{Entry, Log, Topic, append_dead_letter, append_fact, publish};
+use caselock_log::{Entry, Log, LogError, Topic, append_dead_letter, append_fact, publish};
 use caselock_proto::{
     events::v1::{
         Derivative, RecordingDerivationFailed, RecordingDerived, RecordingVerificationFailed, RecordingVerified,
     },
     log::v1::MediaJob,
 };
-use caselock_runtime::retry::until_done;
+use caselock_runtime::{retry::until_done, trace};
 use caselock_store::{ErrorKind, Lock, Store, oldest_version, read_document};
 use prost::Message;
 
@@ -249,7 +249,7 @@ impl Jobs {
                 actual_blake3: bytes(&found.blake3.0),
             })
         };
-        Ok(publish(&*self.log, &event, &job.bureau, job.recording, job.generation, at).await?)
+        Ok(self.publish(job, &event, at).await?)
     }
 
     async fn tell_derived(&self, job: &Job, derived: &Derived) -> Result<(), JobError> {
@@ -277,9 +277,13 @@ impl Jobs {
             }
         };
         let at = derived.derived_at;
-        publish(&*self.log, &event, &job.bureau, job.recording, generation, at).await?;
+        self.publish(job, &event, at).await?;
         tracing::info!(recording = %job.recording, count = derived.derivatives.len(), failure = ?derived.failure, "derived");
         Ok(())
+    }
+
+    async fn publish(&self, job: &Job, event: &RecordingEvent, at: Timestamp) -> Result<(), LogError> {
+        publish(&*self.log, event, &job.bureau, job.recording, job.generation, at, trace::traceparent()).await
     }
 }
 

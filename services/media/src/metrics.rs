@@ -64,7 +64,12 @@ impl MediaMetrics {
             mismatches: counter(METER, "caselock_media_mismatches"),
             derived: counter(METER, "caselock_media_recordings_derived"),
             failures: counter_by(METER, "caselock_media_derivation_failures", "reason", FAILURES),
-            dead_letters: counter_by(METER, "caselock_media_dead_letters", "reason", FAILURES.into_iter().chain(IMPOSSIBLE)),
+            dead_letters: counter_by(
+                METER,
+                "caselock_media_dead_letters",
+                "reason",
+                FAILURES.into_iter().chain(IMPOSSIBLE),
+            ),
             jobs: seconds(METER, "caselock_media_job_seconds", &JOBS),
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use caselock_domain::time::Clock;
+use caselock_domain::{id::RecordingId, time::Clock};
 use caselock_log::{Control, Entry, Head, Log, LogError, Member, Topic};
 use caselock_runtime::{
     health::Health,
@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use crate::{config::MediaConfig, error::JobError, job::Jobs, metrics::MediaMetrics};
 
@@ -137,8 +137,7 @@ impl Service {
         let Some(head) = owned.heads.get_mut(&entry.partition) else { return };
         head.begin(entry.offset);
         let jobs = self.jobs.clone();
-        let span = info_span!("media-job", key = %String::from_utf8_lossy(&entry.record.key));
-        trace::continue_from(&span, entry.record.header_value(TRACEPARENT).map(|value| &value[..]));
+        let span = span(&entry);
         let work = async move {
             let _in_hand = jobs.metrics.begin();
             let began = Instant::now();
@@ -187,4 +186,28 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// The span of a job: part of its recording's trace.
+fn span(entry: &Entry) -> Span {
+    let key = String::from_utf8_lossy(&entry.record.key);
+    let span = info_span!(
+        "media-job",
+        otel.kind = "consumer",
+        messaging.system = "kafka",
+        messaging.operation.type = "process",
+        messaging.operation.name = "process",
+        messaging.destination.name = Topic::MediaJobs.name(),
+        messaging.destination.partition.id = entry.partition,
+        messaging.consumer.group.name = GROUP,
+        kafka.offset = entry.offset,
+        recording = %key,
+    );
+    let traceparent = entry.record.header_value(TRACEPARENT).map(|value| &value[..]);
+    match key.parse::<RecordingId>() {
+        Ok(recording) => trace::of_recording(&span, traceparent, recording.as_bytes()),
+        // It becomes a dead letter.
+        Err(_) => drop(trace::continue_from(&span, traceparent)),
+    }
+    span
 }

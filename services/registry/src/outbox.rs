@@ -133,7 +133,7 @@ impl Outbox {
         let rows = rows.bind(PAGE).fetch_all(self.db.pool()).await?;
         for row in &rows {
             let (seq, record) = record(row)?;
-            append_event(&*self.log, record).await?;
+            append_event(&*self.log, record, None).await?;
             self.metrics.published.add(1, &[]);
             let sent = sqlx::query("DELETE FROM outbox WHERE seq = $1");
             sent.bind(seq).execute(self.db.pool()).await?;

@@ -22,6 +22,7 @@ use caselock_domain::{
     time::Clock,
 };
 use caselock_log::{Log, Offset, Topic, append_fact, publish};
+use caselock_runtime::trace;
 use caselock_store::{NewObject, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{Span, Timestamp};
@@ -166,7 +167,8 @@ impl Worker {
 
     /// Publishes an event about the job's recording, as of the time of the fact it reports.
     async fn publish(&self, job: &Job, event: &RecordingEvent, at: Timestamp) -> Result<(), WorkError> {
-        publish(&*self.log, event, &job.opened()?.bureau, job.id, job.generation(), at).await?;
+        let (bureau, traceparent) = (&job.opened()?.bureau, trace::traceparent());
+        publish(&*self.log, event, bureau, job.id, job.generation(), at, traceparent).await?;
         Ok(())
     }
 }

@@ -22,8 +22,8 @@ use caselock_proto::v1::{self as proto, ingest_service_server::IngestService};
 use caselock_runtime::trace::{self, TRACEPARENT};
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
-use tracing::{Instrument, Span, info_span};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tracing::{Instrument, Span, field::Empty, info_span};
 
 use caselock_front::{Caller, Refusal};
 
@@ -44,6 +44,14 @@ pub struct Ingest {
 }
 
 impl Ingest {
+    /// Does the work of a call in its span.
+    async fn answer<T>(&self, span: Span, work: impl Future<Output = Result<T, Refusal>>) -> Answer<T> {
+        let done = work.instrument(span.clone()).await;
+        let answer = done.map(Response::new).map_err(|refusal| self.refuse(refusal));
+        span.record("rpc.response.status_code", name(answer.as_ref().map_or_else(Status::code, |_| Code::Ok)));
+        answer
+    }
+
     fn refuse(&self, refusal: Refusal) -> Status {
         self.metrics.refused(refusal.reason.as_str());
         refusal.into()
@@ -65,11 +73,39 @@ impl Ingest {
     }
 }
 
-/// The span of a call, a child of the caller's where that names its own.
-fn span<T>(call: &'static str, request: &Request<T>) -> Span {
-    let span = info_span!("call", otel.name = call);
-    trace::continue_from(&span, request.metadata().get(TRACEPARENT).map(|value| value.as_bytes()));
+/// The span of a call: a child of the caller's where that names its own; else part of its recording's trace, where it is about one.
+fn span<T>(method: &'static str, request: &Request<T>, recording: Option<RecordingId>) -> Span {
+    let span = info_span!(
+        "call",
+        otel.name = method,
+        otel.kind = "server",
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.response.status_code = Empty,
+        recording = recording.map(display),
+    );
+    let traceparent = traceparent(request);
+    match recording {
+        Some(recording) => trace::of_recording(&span, traceparent, recording.as_bytes()),
+        None => drop(trace::continue_from(&span, traceparent)),
+    }
     span
+}
+
+fn traceparent<T>(request: &Request<T>) -> Option<&[u8]> {
+    request.metadata().get(TRACEPARENT).map(|value| value.as_bytes())
+}
+
+/// A code as OpenTelemetry spells it: `NOT_FOUND`.
+fn name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 fn recording_id(text: &str) -> Result<RecordingId, Refusal> {
@@ -89,21 +125,23 @@ impl IngestService for IngestServer {
         &self,
         request: Request<proto::AnnounceRecordingsRequest>,
     ) -> Answer<proto::AnnounceRecordingsResponse> {
-        let span = span("AnnounceRecordings", &request);
+        let span = span("caselock.v1.IngestService/AnnounceRecordings", &request, None);
         let announced = async {
             let bureau = self.0.caller(&request)?;
             self.0.announce_recordings(bureau, request.into_inner()).await
         };
-        announced.instrument(span).await.map(Response::new).map_err(|r| self.0.refuse(r))
+        self.0.answer(span, announced).await
     }
 
     async fn open_upload(&self, request: Request<proto::OpenUploadRequest>) -> Answer<proto::OpenUploadResponse> {
-        let span = span("OpenUpload", &request);
+        let key = request.get_ref().idempotency_key.parse();
+        let id = self.0.caller(&request).ok().zip(key.ok()).map(|(bureau, key)| RecordingId::derive(&bureau, &key));
+        let span = span("caselock.v1.IngestService/OpenUpload", &request, id);
         let opened = async {
             let bureau = self.0.caller(&request)?;
             self.0.open(bureau, request.into_inner()).await
         };
-        opened.instrument(span).await.map(Response::new).map_err(|r| self.0.refuse(r))
+        self.0.answer(span, opened).await
     }
 
     type WriteSegmentsStream = BoxStream<'static, Result<proto::WriteSegmentsResponse, Status>>;
@@ -113,12 +151,14 @@ impl IngestService for IngestServer {
         request: Request<Streaming<proto::WriteSegmentsRequest>>,
     ) -> Answer<Self::WriteSegmentsStream> {
         let bureau = self.0.caller(&request).map_err(|r| self.0.refuse(r))?;
-        let span = span("WriteSegments", &request);
-        Ok(Response::new(write::serve(self.0.clone(), bureau, request.into_inner(), span)))
+        let span = span("caselock.v1.IngestService/WriteSegments", &request, None);
+        let is_traced = traceparent(&request).is_some();
+        Ok(Response::new(write::serve(self.0.clone(), bureau, request.into_inner(), span, is_traced)))
     }
 
     async fn get_upload(&self, request: Request<proto::GetUploadRequest>) -> Answer<proto::GetUploadResponse> {
-        let span = span("GetUpload", &request);
+        let id = request.get_ref().recording_id.parse().ok();
+        let span = span("caselock.v1.IngestService/GetUpload", &request, id);
         let got = async {
             let bureau = self.0.caller(&request)?;
             let id = recording_id(&request.get_ref().recording_id)?;
@@ -130,31 +170,32 @@ impl IngestService for IngestServer {
             });
             found.ok_or_else(Refusal::not_found)
         };
-        got.instrument(span).await.map(Response::new).map_err(|r| self.0.refuse(r))
+        self.0.answer(span, got).await
     }
 
     async fn seal_upload(&self, request: Request<proto::SealUploadRequest>) -> Answer<proto::SealUploadResponse> {
-        let span = span("SealUpload", &request);
+        let id = request.get_ref().recording_id.parse().ok();
+        let span = span("caselock.v1.IngestService/SealUpload", &request, id);
         let sealed = async {
             let bureau = self.0.caller(&request)?;
-            self.0.seal(bureau, request.into_inner()).await
+            let recording = self.0.seal(bureau, request.into_inner()).await?;
+            Ok(proto::SealUploadResponse { recording: Some(recording) })
         };
-        let response = |recording| Response::new(proto::SealUploadResponse { recording: Some(recording) });
-        sealed.instrument(span).await.map(response).map_err(|r| self.0.refuse(r))
+        self.0.answer(span, sealed).await
     }
 
     async fn abandon_upload(
         &self,
         request: Request<proto::AbandonUploadRequest>,
     ) -> Answer<proto::AbandonUploadResponse> {
-        let span = span("AbandonUpload", &request);
+        let id = request.get_ref().recording_id.parse().ok();
+        let span = span("caselock.v1.IngestService/AbandonUpload", &request, id);
         let abandoned = async {
             let bureau = self.0.caller(&request)?;
             let id = recording_id(&request.get_ref().recording_id)?;
-            self.0.abandon(bureau, id).await
+            Ok(proto::AbandonUploadResponse { recording: Some(self.0.abandon(bureau, id).await?) })
         };
-        let response = |recording| Response::new(proto::AbandonUploadResponse { recording: Some(recording) });
-        abandoned.instrument(span).await.map(response).map_err(|r| self.0.refuse(r))
+        self.0.answer(span, abandoned).await
     }
 
     type WatchRecordingsStream = BoxStream<'static, Result<proto::WatchRecordingsResponse, Status>>;

@@ -106,7 +106,8 @@ impl Ingest {
             generation: segment.generation,
             subject: Subject::Acknowledged(segment.index, segment.value),
         };
-        let fact = Fact::Acknowledged(Acknowledged { length, footage_offset, root: digest.root, at: Some((self.clock)()) });
+        let fact =
+            Fact::Acknowledged(Acknowledged { length, footage_offset, root: digest.root, at: Some((self.clock)()) });
         self.view.record(&key, &fact).await?;
         self.metrics.accepted(u64::from(length));
         Ok(())

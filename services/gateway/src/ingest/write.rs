@@ -8,18 +8,20 @@ use caselock_domain::{
     reason::Reason,
     shape::{LARGE_SEGMENT, MAX_CHUNK},
 };
+use caselock_log::Topic;
 use caselock_proto::v1::{self as proto, write_segments_request::Content, write_segments_response::Outcome};
+use caselock_runtime::trace;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tracing::{Instrument, Span, info_span};
 
 use super::{
-    Ingest,
+    Ingest, name,
     segment::{Announced, Progress},
 };
 use caselock_front::{Granted, Refusal};
@@ -39,10 +41,11 @@ pub fn serve(
     bureau: BureauId,
     requests: Streaming<proto::WriteSegmentsRequest>,
     span: Span,
+    is_traced: bool,
 ) -> BoxStream<'static, Result<proto::WriteSegmentsResponse, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS);
     let ends = Instant::now() + ingest.stream_life();
-    let stream = SegmentStream { ingest, bureau, requests, answers, ends, drained: None };
+    let stream = SegmentStream { ingest, bureau, requests, answers, ends, drained: None, is_traced };
     let run = async move {
         let answers = stream.answers.clone();
         // Nothing is read before there is memory for it.
@@ -53,7 +56,10 @@ pub fn serve(
                 return;
             }
         };
-        if let Err(status) = stream.run().await {
+        let ended = stream.run().await;
+        Span::current()
+            .record("rpc.response.status_code", name(ended.as_ref().map_or_else(Status::code, |()| Code::Ok)));
+        if let Err(status) = ended {
             // A client that has gone needs no answer.
             let _ = answers.send(Err(status)).await;
         }
@@ -71,6 +77,8 @@ struct SegmentStream {
     ends: Instant,
     /// When what is under way must have ended, once the gateway drains.
     drained: Option<Instant>,
+    /// Whether the caller named a trace for all of it: then its segments are part of that, and not of their recordings' own.
+    is_traced: bool,
 }
 
 impl SegmentStream {
@@ -135,7 +143,21 @@ impl SegmentStream {
                     let answers = timeout_at(deadline, self.answers.clone().reserve_owned()).await;
                     let answers = answers.map_err(|_| self.late("the answers were not read"))?;
                     let answers = answers.map_err(|_| Status::cancelled("the client has gone"))?;
-                    let span = info_span!("segment", recording = %segment.recording, index = segment.index);
+                    let span = info_span!(
+                        "segment",
+                        otel.kind = "producer",
+                        messaging.system = "kafka",
+                        messaging.operation.type = "send",
+                        messaging.operation.name = "send",
+                        messaging.destination.name = Topic::Footage.name(),
+                        messaging.destination.partition.id = self.ingest.view.partition(segment.recording),
+                        recording = %segment.recording,
+                        index = segment.index,
+                    );
+                    if !self.is_traced {
+                        trace::of_recording(&span, None, segment.recording.as_bytes());
+                        trace::link_to(&span, &Span::current());
+                    }
                     let store = async move {
                         let answer = match ingest.store(whole).await {
                             Ok(()) => accepted(&segment),

@@ -45,7 +45,8 @@ pub async fn append_handled(
 ) -> Result<(), LogError> {
     let record = Record { key: letter.record.key.clone(), headers: Vec::new(), payload: None };
     let record = record.header(HANDLED, letter.offset.to_string()).header("cl-action", how);
-    let record = Record { payload: Some(Bytes::copy_from_slice(why.as_bytes())), ..record.header("cl-by", by.to_owned()) };
+    let record =
+        Record { payload: Some(Bytes::copy_from_slice(why.as_bytes())), ..record.header("cl-by", by.to_owned()) };
     log.append(Topic::DeadLetters, letter.partition, record).await?;
     Ok(())
 }

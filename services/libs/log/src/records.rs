@@ -24,7 +24,7 @@ pub async fn append_fact(log: &dyn Log, key: &FactKey, fact: Option<&Fact>) -> R
     log.append(Topic::Uploads, partition, record).await
 }
 
-/// Publishes an event, as of the time of the fact it reports. Repeating it repeats its id.
+/// Publishes an event, as of the time of the fact it reports, with the `traceparent` of what was done. Repeating it repeats its id.
 pub async fn publish(
     log: &dyn Log,
     event: &RecordingEvent,
@@ -32,15 +32,18 @@ pub async fn publish(
     recording: RecordingId,
     generation: u32,
     at: Timestamp,
+    traceparent: Option<String>,
 ) -> Result<(), LogError> {
-    append_event(log, event.record(bureau, recording, generation, at)).await
+    append_event(log, event.record(bureau, recording, generation, at), traceparent).await
 }
 
 /// Appends an event: to the partition that its key, the id of a recording or a case, has by our own hash.
-pub async fn append_event(log: &dyn Log, event: EventRecord) -> Result<(), LogError> {
+pub async fn append_event(log: &dyn Log, event: EventRecord, traceparent: Option<String>) -> Result<(), LogError> {
     let id = std::str::from_utf8(&event.key).ok().and_then(|text| text.parse().ok());
     let partition = id.map_or(0, |id| partition::of(id, log.partitions(Topic::Events)));
-    let headers = event.headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
+    let headers = event.headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value)));
+    // CloudEvents' extension for distributed tracing.
+    let headers = headers.chain(traceparent.map(|value| ("ce_traceparent".to_owned(), value.into()))).collect();
     let record = Record { key: event.key, headers, payload: Some(event.payload) };
     log.append(Topic::Events, partition, record).await?;
     Ok(())

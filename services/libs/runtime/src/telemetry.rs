@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use opentelemetry::{
     KeyValue,
-    trace::{Link, SpanKind, TraceId, TracerProvider},
+    trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceId, TracerProvider},
 };
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{
@@ -34,7 +34,8 @@ pub struct TelemetryConfig {
     /// An OTLP endpoint (gRPC, without TLS) that traces and metrics are sent to, `http://collector:4317` for example; none are sent without
     /// one. What it does not take in time is dropped.
     pub otlp_endpoint: Option<String>,
-    /// The share of traces that are sent, from 0 to 1, where the caller did not decide already. Can be changed while the program runs.
+    /// The share of traces that are sent, from 0 to 1, beside those that their caller had sampled: a recording's trace whole or not at all,
+    /// where all services have the same share. Can be changed while the program runs.
     pub trace_ratio: f64,
 }
 
@@ -119,7 +120,8 @@ impl Dials {
     }
 }
 
-/// Samples a share of traces that can be changed.
+/// Samples a share of traces that can be changed, by their ids: every process that has the same share takes the same ones. What a caller
+/// had sampled is sampled; that it did not ask for it decides nothing.
 #[derive(Debug, Clone)]
 struct Ratio(Arc<AtomicU64>);
 
@@ -139,7 +141,13 @@ impl ShouldSample for Ratio {
         attributes: &[KeyValue],
         links: &[Link],
     ) -> SamplingResult {
-        Sampler::TraceIdRatioBased(self.now()).should_sample(parent, id, name, kind, attributes, links)
+        let parent_span = parent.map(|parent| parent.span().span_context().clone()).filter(SpanContext::is_valid);
+        let sampler = match parent_span {
+            Some(parent) if parent.is_sampled() => Sampler::AlwaysOn,
+            Some(parent) if !parent.is_remote() => Sampler::AlwaysOff,
+            _ => Sampler::TraceIdRatioBased(self.now()),
+        };
+        sampler.should_sample(parent, id, name, kind, attributes, links)
     }
 }
 
@@ -160,8 +168,7 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
         let exporter = opentelemetry_otlp::MetricExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
         meter = meter.with_periodic_exporter(exporter);
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        let sampler = Sampler::ParentBased(Box::new(ratio.clone()));
-        let traces = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler);
+        let traces = SdkTracerProvider::builder().with_resource(resource).with_sampler(ratio.clone());
         tracer = Some(traces.with_batch_exporter(exporter).build());
     }
     let meter = meter.build();

@@ -1,6 +1,10 @@
 //! Traces across processes: the W3C `traceparent`, in gRPC metadata and in records' headers.
 
-use opentelemetry::{global, propagation::Extractor, propagation::Injector};
+use opentelemetry::{
+    Context, SpanId, TraceFlags, TraceId, global,
+    propagation::{Extractor, Injector},
+    trace::{SpanContext, TraceContextExt, TraceState},
+};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -14,14 +18,52 @@ pub fn traceparent() -> Option<String> {
     header.0
 }
 
-/// Makes a span the child of the one that a `traceparent` names. One that can't be read is passed over: a trace is never a
-/// reason to refuse work.
-pub fn continue_from(span: &Span, traceparent: Option<&[u8]>) {
-    let Some(text) = traceparent.and_then(|bytes| std::str::from_utf8(bytes).ok()) else { return };
-    let header = Header(Some(text.to_owned()));
-    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&header));
+/// Makes a span the child of the one that a `traceparent` names; says whether it does. One that can't be read is passed over: a trace
+/// is never a reason to refuse work.
+pub fn continue_from(span: &Span, traceparent: Option<&[u8]>) -> bool {
+    let parent = traceparent.and_then(read);
+    let is_there = parent.is_some();
+    if let Some(parent) = parent {
+        set_parent(span, parent);
+    }
+    is_there
+}
+
+/// Makes a span part of a recording's trace: of the one that a `traceparent` names; without it, of the trace that has the recording's
+/// id for its own, so that whoever has a recording's id finds what was done.
+pub fn of_recording(span: &Span, traceparent: Option<&[u8]>, recording: &[u8; 16]) {
+    if !continue_from(span, traceparent) {
+        // Its first span is nobody's: all that are made for the recording are its children.
+        let first = SpanId::from_bytes([recording[0] | 1, 0, 0, 0, 0, 0, 0, 1]);
+        let trace = TraceId::from_bytes(*recording);
+        set_parent(span, SpanContext::new(trace, first, TraceFlags::NOT_SAMPLED, true, TraceState::NONE));
+    }
+}
+
+/// Links a span to the one that a `traceparent` names: where several come together.
+pub fn link(span: &Span, traceparent: &[u8]) {
+    if let Some(other) = read(traceparent) {
+        span.add_link(other);
+    }
+}
+
+/// Links a span to another of this process.
+pub fn link_to(span: &Span, other: &Span) {
+    let other = other.context().span().span_context().clone();
+    if other.is_valid() {
+        span.add_link(other);
+    }
+}
+
+fn set_parent(span: &Span, parent: SpanContext) {
     // Where no traces are recorded there is nothing to be set.
-    let _ = span.set_parent(parent);
+    let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+}
+
+fn read(traceparent: &[u8]) -> Option<SpanContext> {
+    let header = Header(Some(std::str::from_utf8(traceparent).ok()?.to_owned()));
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(&header));
+    Some(context.span().span_context().clone()).filter(SpanContext::is_valid)
 }
 
 struct Header(Option<String>);

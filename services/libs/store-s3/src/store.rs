@@ -124,10 +124,7 @@ impl Store for S3Store {
             .body(ByteStream::from(bytes))
             .customize();
         let put = if self.signs_bytes { put } else { put.disable_payload_signing() };
-        let put = put
-            .send()
-            .await
-            .map_err(|e| convert(key, Call::Multipart, e))?;
+        let put = put.send().await.map_err(|e| convert(key, Call::Multipart, e))?;
         put.e_tag.ok_or_else(|| StoreError::new(ErrorKind::Invalid, key, "the store gave no ETag"))
     }
 

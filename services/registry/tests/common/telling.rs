@@ -102,7 +102,7 @@ impl World {
         create(&*self.store, &key, &new, serde_json::to_vec(&manifest).unwrap().into()).await.unwrap();
         let message = RecordingStored { recording_id: id.to_string(), bureau: "demo".into(), ..Default::default() };
         let event = RecordingEvent::Stored(message);
-        caselock_log::publish(&*self.log, &event, &demo(), id, 0, manifest.retention.stored_at).await.unwrap();
+        caselock_log::publish(&*self.log, &event, &demo(), id, 0, manifest.retention.stored_at, None).await.unwrap();
         id
     }
 
