@@ -43,9 +43,13 @@ pub struct Again {
 /// Checks a past run, and says what is not as it must be.
 pub async fn run(again: &Again) -> anyhow::Result<bool> {
     let path = if again.run.is_dir() { again.run.join("record.jsonl") } else { again.run.clone() };
-    let lines = record::read(&path)?;
+    let (recordings, lines) = record::read(&path)?;
     ensure!(!lines.is_empty(), "{} has no recordings", path.display());
-    let problems = check(&again.servers, &again.receipts.keys()?, &lines).await?;
+    let mut problems = check(&again.servers, &again.receipts.keys()?, &lines).await?;
+    if lines.len() != recordings {
+        let found = lines.len();
+        problems.push(format!("{} has {found} of the run's {recordings} recordings: it was cut short", path.display()));
+    }
     for problem in &problems {
         println!("{problem}");
     }

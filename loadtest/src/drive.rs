@@ -109,9 +109,9 @@ pub async fn run(run: &Run) -> anyhow::Result<bool> {
         bail!("no session arrives in that time: raise the rate, or the time");
     }
     std::fs::create_dir_all(&run.out).with_context(|| format!("make {}", run.out.display()))?;
-    let record = Record::create(&run.out.join("record.jsonl"))?;
     let total = sessions.iter().flat_map(|(_, files)| files).map(|file| file.size).sum();
     let files = sessions.iter().map(|(_, files)| files.len()).sum::<usize>();
+    let record = Record::create(&run.out.join("record.jsonl"), files)?;
     let throttle = Arc::<Throttle>::default();
     throttle.set(run.throttle);
     let load = Arc::new(Load {

@@ -1,4 +1,5 @@
-//! What a run recorded of each recording: a line of JSON, written as it ends, so that it can be checked again.
+//! What a run recorded: a line of JSON that says how many recordings it is of, then one of each, written as it ends, so that it can be
+//! checked again.
 
 use std::{
     fs::File,
@@ -9,6 +10,13 @@ use std::{
 use anyhow::Context;
 use caselock_domain::receipt::Envelope;
 use serde::{Deserialize, Serialize};
+
+/// The first line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    /// Of how many recordings the run is.
+    recordings: usize,
+}
 
 /// One recording. Times are seconds from the run's start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,25 +51,33 @@ pub struct Line {
 pub struct Record(File);
 
 impl Record {
-    /// A new file.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
-        File::create(path).map(Self).with_context(|| format!("make {}", path.display()))
+    /// A new file, of a run of so many recordings.
+    pub fn create(path: &Path, recordings: usize) -> anyhow::Result<Self> {
+        let mut record = File::create(path).map(Self).with_context(|| format!("make {}", path.display()))?;
+        record.write(&Head { recordings })?;
+        Ok(record)
     }
 
     /// Adds a line.
     pub fn add(&mut self, line: &Line) -> anyhow::Result<()> {
+        self.write(line)
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         Ok(self.0.write_all(&text)?)
     }
 }
 
-/// Reads a run's lines.
-pub fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
+/// Reads a run's lines, and of how many recordings it is.
+pub fn read(path: &Path) -> anyhow::Result<(usize, Vec<Line>)> {
     let file = File::open(path).with_context(|| format!("read {}", path.display()))?;
-    let lines = BufReader::new(file).lines().enumerate();
-    let parse = |(number, line): (usize, std::io::Result<String>)| {
-        serde_json::from_str(&line?).with_context(|| format!("{}: line {}", path.display(), number + 1))
-    };
-    lines.map(parse).collect()
+    let mut lines = BufReader::new(file).lines().enumerate();
+    let at = |number: usize| format!("{}: line {}", path.display(), number + 1);
+    let head = lines.next().with_context(|| format!("{} is empty", path.display()))?.1?;
+    let Head { recordings } = serde_json::from_str(&head).with_context(|| at(0))?;
+    let parse =
+        |(number, line): (usize, std::io::Result<String>)| serde_json::from_str(&line?).with_context(|| at(number));
+    Ok((recordings, lines.map(parse).collect::<anyhow::Result<_>>()?))
 }

@@ -82,7 +82,8 @@ async fn a_run_is_checked_whole_and_again() {
     // Had no receipt come, or one of something else, it would have said so; and had other bytes been vouched for, or another bureau.
     let record = out.join("record.jsonl");
     let lines = fs::read_to_string(&record).unwrap();
-    let (first, others) = lines.split_once('\n').unwrap();
+    let (head, recordings) = lines.split_once('\n').unwrap();
+    let (first, others) = recordings.split_once('\n').unwrap();
     let first: Value = serde_json::from_str(first).unwrap();
     let signer = ReceiptSigner::from_pem(&fs::read_to_string(keys.join("receipt-key.pem")).unwrap()).unwrap();
     let vouched = |change: fn(&mut ReceiptPayload)| {
@@ -102,13 +103,18 @@ async fn a_run_is_checked_whole_and_again() {
     ] {
         let mut line = first.clone();
         line.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
-        fs::write(&record, format!("{line}\n{others}")).unwrap();
-        let found = check();
-        let text = String::from_utf8(found.stdout).unwrap();
-        assert!(
-            found.status.code() == Some(1) && text.contains(said) && text.contains(", 1 problems"),
-            "{wrong}: {text}"
-        );
+        fs::write(&record, format!("{head}\n{line}\n{others}")).unwrap();
+        fails(&check(), said);
     }
+    // One that was cut short is not a whole one.
+    fs::write(&record, format!("{head}\n{others}")).unwrap();
+    fails(&check(), "it was cut short");
     stack.stop();
+}
+
+/// A check that found one problem, and says which.
+#[track_caller]
+fn fails(found: &Output, said: &str) {
+    let text = String::from_utf8_lossy(&found.stdout);
+    assert!(found.status.code() == Some(1) && text.contains(said) && text.contains(", 1 problems"), "{said}: {text}");
 }
