@@ -24,8 +24,15 @@ const ENOUGH: i64 = 100_000;
 /// How long to wait before following again after an error.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A number, by how its deadline stands where it has one.
-type Numbers = BTreeMap<(&'static str, Option<&'static str>), u64>;
+/// A number: its name, its labels, and how large it is.
+type Number = (&'static str, Vec<KeyValue>, u64);
+
+/// What is told now. What can't be read has no number.
+#[derive(Default)]
+struct Numbers {
+    read: Vec<Number>,
+    letters: Option<Number>,
+}
 
 /// What is told.
 pub struct Gauges {
@@ -37,6 +44,10 @@ pub struct Gauges {
 
 /// Recordings that are announced or opened and not stored: their deadline is far, near, or was missed.
 const AWAITED: &str = "caselock_registry_recordings_awaited";
+/// How deadlines stand.
+const DEADLINES: [&str; 3] = ["far", "near", "missed"];
+/// Those, by bureau.
+const BY_BUREAU: &str = "caselock_registry_bureau_recordings_awaited";
 /// Recordings and records of cases that could not be brought to what the rule says, or not compared with it, when they were looked at last.
 const UNDER_RETAINED: &str = "caselock_registry_under_retained";
 /// Those that should have been looked at ten minutes ago.
@@ -47,18 +58,17 @@ const OUTBOX: &str = "caselock_registry_outbox_events";
 const LETTERS: &str = "caselock_dead_letters_open";
 
 impl Gauges {
-    /// Tells of them until `stop`. What can't be read has no number.
+    /// Tells of them until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let numbers = Arc::new(Mutex::new(Numbers::new()));
-        for name in [AWAITED, UNDER_RETAINED, OVERDUE, OUTBOX, LETTERS] {
+        let numbers = Arc::new(Mutex::new(Numbers::default()));
+        for name in [AWAITED, BY_BUREAU, UNDER_RETAINED, OVERDUE, OUTBOX, LETTERS] {
             let numbers = Arc::downgrade(&numbers);
             let meter = global::meter("caselock-registry");
             let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
                 let Some(numbers) = numbers.upgrade() else { return };
                 let numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                for ((_, deadline), number) in numbers.iter().filter(|((of, _), _)| *of == name) {
-                    let label = deadline.map(|deadline| KeyValue::new("deadline", deadline));
-                    observer.observe(*number, label.as_slice());
+                for (_, labels, number) in numbers.read.iter().chain(&numbers.letters).filter(|(of, ..)| *of == name) {
+                    observer.observe(*number, labels);
                 }
             });
             // The meter keeps it.
@@ -70,34 +80,60 @@ impl Gauges {
 
     async fn look(&self, numbers: &Mutex<Numbers>) {
         loop {
-            let read = self.read((self.clock)()).await;
-            {
-                let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                numbers.retain(|(name, _), _| *name == LETTERS);
-                match read {
-                    Ok(read) => numbers.extend(read),
-                    Err(error) => tracing::warn!(%error, "the registry's numbers can't be read; trying again"),
-                }
-            }
+            let read = self.read((self.clock)()).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the registry's numbers can't be read; trying again");
+                Vec::new()
+            });
+            numbers.lock().unwrap_or_else(PoisonError::into_inner).read = read;
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn read(&self, now: Timestamp) -> Result<Numbers, RegistryError> {
-        let near = now.checked_add(self.rules.near)?.as_second();
-        let (since, now) = (now.checked_sub(TURN)?.as_second(), now.as_second());
-        let not_stored = "SELECT COUNT(*) FROM deadlines WHERE stored_at IS NULL AND last_moment";
-        let missed = self.count(&format!("{not_stored} < $1"), now).await?;
-        let failing = "SELECT COUNT(*) FROM locks WHERE failing_since IS NOT NULL AND failing_since <= $1";
+    async fn read(&self, now: Timestamp) -> Result<Vec<Number>, RegistryError> {
+        let mut numbers = self.awaited(now).await?;
+        let since = now.checked_sub(TURN)?;
         let overdue = format!("SELECT COUNT(*) FROM (SELECT 1 FROM locks WHERE look_at <= $1 LIMIT {ENOUGH}) AS due");
-        Ok(Numbers::from([
-            ((AWAITED, Some("missed")), missed),
-            ((AWAITED, Some("near")), self.count(&format!("{not_stored} <= $1"), near).await?.saturating_sub(missed)),
-            ((AWAITED, Some("far")), self.count(&format!("{not_stored} > $1"), near).await?),
-            ((UNDER_RETAINED, None), self.count(failing, now).await?),
-            ((OVERDUE, None), self.count(&overdue, since).await?),
-            ((OUTBOX, None), self.count("SELECT COUNT(*) FROM outbox WHERE seq <= $1", i64::MAX).await?),
-        ]))
+        for (name, statement, bound) in [
+            (UNDER_RETAINED, "SELECT COUNT(*) FROM locks WHERE failing_since <= $1", now.as_second()),
+            (OVERDUE, overdue.as_str(), since.as_second()),
+            (OUTBOX, "SELECT COUNT(*) FROM outbox WHERE seq <= $1", i64::MAX),
+        ] {
+            numbers.push((name, Vec::new(), self.count(statement, bound).await?));
+        }
+        Ok(numbers)
+    }
+
+    /// What is awaited, by bureau and of all.
+    async fn awaited(&self, now: Timestamp) -> Result<Vec<Number>, RegistryError> {
+        let near = now.checked_add(self.rules.near)?;
+        let rows = sqlx::query(
+            // Each bureau by one look into the index, not by all that was ever stored: one for which nothing is awaited has its 0.
+            "WITH RECURSIVE known (bureau) AS (
+                 SELECT MIN(bureau) FROM deadlines
+                 UNION ALL
+                 SELECT (SELECT MIN(bureau) FROM deadlines d WHERE d.bureau > known.bureau) FROM known
+                 WHERE known.bureau IS NOT NULL
+             )
+             SELECT known.bureau, COUNT(CASE WHEN last_moment > $2 THEN 1 END),
+                 COUNT(CASE WHEN last_moment >= $1 AND last_moment <= $2 THEN 1 END),
+                 COUNT(CASE WHEN last_moment < $1 THEN 1 END)
+             FROM known LEFT JOIN deadlines ON deadlines.bureau = known.bureau AND stored_at IS NULL
+             WHERE known.bureau IS NOT NULL GROUP BY known.bureau",
+        );
+        let rows = rows.bind(now.as_second()).bind(near.as_second()).fetch_all(self.db.pool()).await?;
+        let (mut numbers, mut all) = (Vec::new(), [0; 3]);
+        for row in rows {
+            let bureau: String = row.try_get(0)?;
+            for (place, deadline) in DEADLINES.into_iter().enumerate() {
+                let number = row.try_get::<i64, _>(place + 1)? as u64;
+                let labels = vec![KeyValue::new("bureau", bureau.clone()), KeyValue::new("deadline", deadline)];
+                numbers.push((BY_BUREAU, labels, number));
+                all[place] += number;
+            }
+        }
+        let all = DEADLINES.into_iter().zip(all);
+        numbers.extend(all.map(|(deadline, number)| (AWAITED, vec![KeyValue::new("deadline", deadline)], number)));
+        Ok(numbers)
     }
 
     async fn count(&self, statement: &str, bound: i64) -> Result<u64, RegistryError> {
@@ -135,8 +171,9 @@ impl Gauges {
                     open.apply(entry, drop);
                 }
                 Some(Ok(Followed::End { .. })) => {
-                    let count = open.iter().count() as u64;
-                    numbers.lock().unwrap_or_else(PoisonError::into_inner).insert((LETTERS, None), count);
+                    let count = open.all().len() as u64;
+                    let letters = Some((LETTERS, Vec::new(), count));
+                    numbers.lock().unwrap_or_else(PoisonError::into_inner).letters = letters;
                 }
                 Some(Err(error)) => return error,
                 None => return LogError::Unavailable("the follower ended".into()),

@@ -11,8 +11,14 @@ use crate::{Entry, Log, LogError, Offset, Record, Topic};
 const HANDLED: &str = "cl-handled";
 
 /// The dead letters that were not handled, and what is kept of each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OpenLetters<T>(BTreeMap<(u32, Offset), T>);
+
+impl<T> Default for OpenLetters<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
 
 impl<T> OpenLetters<T> {
     /// Takes the next record of a partition; of a dead letter `keep` says what is kept.
@@ -30,8 +36,13 @@ impl<T> OpenLetters<T> {
     }
 
     /// Those that are open, by partition and offset.
-    pub fn iter(&self) -> impl Iterator<Item = (&(u32, Offset), &T)> {
-        self.0.iter()
+    pub fn all(&self) -> &BTreeMap<(u32, Offset), T> {
+        &self.0
+    }
+
+    /// Likewise, with what is kept of them.
+    pub fn into_all(self) -> BTreeMap<(u32, Offset), T> {
+        self.0
     }
 }
 
@@ -72,7 +83,7 @@ mod tests {
         let open = async || {
             let mut open = OpenLetters::default();
             all().await.into_iter().for_each(|entry| open.apply(entry, |_| ()));
-            open.iter().map(|(at, ())| *at).collect::<Vec<_>>()
+            open.all().keys().copied().collect::<Vec<_>>()
         };
         assert_eq!(open().await, [(0, 0), (0, 1), (1, 0)]);
         for _ in 0..2 {

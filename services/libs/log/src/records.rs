@@ -49,7 +49,8 @@ pub async fn append_event(log: &dyn Log, event: EventRecord, traceparent: Option
     Ok(())
 }
 
-/// Notes what could not be done with a record, and why: its key and headers, where it lay, never its bytes.
+/// Notes what could not be done with a record, and why: its key and headers, where it lay; of footage never its bytes, of a media job all, so
+/// that it can be given back.
 pub async fn append_dead_letter(
     log: &dyn Log,
     source: Topic,
@@ -61,6 +62,9 @@ pub async fn append_dead_letter(
     let mut record = Record { key: entry.record.key.clone(), headers: entry.record.headers.clone(), payload };
     for (name, value) in dead_letter::headers(source.name(), entry.partition, entry.offset, reason) {
         record = record.header(name, value);
+    }
+    if let (Topic::MediaJobs, Some(job)) = (source, &entry.record.payload) {
+        record = record.header(dead_letter::RECORD, job.clone());
     }
     // Keys are recordings' ids as text; what has another key goes to the first partition.
     let id = std::str::from_utf8(&record.key).ok().and_then(|text| text.parse().ok());
