@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The chart and the Dockerfiles without a cluster: lint, unit tests, every object against its schema, the README as it must be, settings that the
-# services take; the compose file read. The programs must be built (cargo build); deploy/k8s-test.sh installs it on a real Kubernetes.
+# services take; the compose file read; every alert fired and cleared, the dashboards as they are made. The programs must be built (cargo build); deploy/k8s-test.sh installs it on a real Kubernetes.
 # Usage: deploy/chart-test.sh
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +17,9 @@ trap 'rm -rf -- "$scratch"' EXIT
 hadolint deploy/images/*.Dockerfile
 # The compose file, as configuration: an engine is not needed for that.
 podman-compose -f deploy/compose.yaml config >/dev/null
+promtool check rules --lint=all deploy/prometheus/caselock.rules.yaml
+promtool test rules deploy/prometheus/caselock.tests.yaml
+deploy/grafana/make.py --check
 helm-unittest "$chart"
 for values in "$chart"/ci/*-values.yaml; do
   say "$values"

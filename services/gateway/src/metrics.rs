@@ -4,12 +4,13 @@ use std::sync::{Arc, Weak};
 
 use opentelemetry::{KeyValue, global, metrics::Counter};
 
-use caselock_domain::reason::Reason;
+use caselock_domain::{id::BureauId, reason::Reason};
 use caselock_runtime::count::{counter, counter_by};
 
-use crate::ingest::Ingest;
+use crate::{ingest::Ingest, view::Usage};
 
 const METER: &str = "caselock-gateway";
+const BUREAU: &str = "bureau";
 
 /// The gateway's instruments.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub struct GatewayMetrics {
     accepted_bytes: Counter<u64>,
     received_bytes: Counter<u64>,
     refused: Counter<u64>,
+    bureau_bytes: Counter<u64>,
+    bureau_refused: Counter<u64>,
 }
 
 impl GatewayMetrics {
@@ -28,12 +31,22 @@ impl GatewayMetrics {
             received_bytes: counter(METER, "caselock_gateway_received_bytes"),
             accepted_bytes: counter(METER, "caselock_gateway_accepted_bytes"),
             refused: counter_by(METER, "caselock_gateway_refusals", "reason", reasons),
+            bureau_bytes: counter_by(METER, "caselock_gateway_bureau_accepted_bytes", BUREAU, []),
+            bureau_refused: counter_by(METER, "caselock_gateway_bureau_segments_refused", BUREAU, []),
         }
     }
 
-    pub fn accepted(&self, bytes: u64) {
+    pub fn accepted(&self, bureau: &BureauId, bytes: u64) {
         self.accepted.add(1, &[]);
         self.accepted_bytes.add(bytes, &[]);
+        let bureau = [KeyValue::new(BUREAU, bureau.to_string())];
+        self.bureau_bytes.add(bytes, &bureau);
+        self.bureau_refused.add(0, &bureau);
+    }
+
+    pub fn segment_refused(&self, bureau: &BureauId, reason: &'static str) {
+        self.refused(reason);
+        self.bureau_refused.add(1, &[KeyValue::new(BUREAU, bureau.to_string())]);
     }
 
     /// Bytes of segments that came in, taken or not.
@@ -52,6 +65,8 @@ pub fn observe(ingest: &Arc<Ingest>) {
     gauge(ingest, "caselock_gateway_streams", |ingest| ingest.admission.streams().into());
     gauge(ingest, "caselock_gateway_open_uploads", |ingest| ingest.view.totals().0);
     gauge(ingest, "caselock_gateway_backlog_bytes", |ingest| ingest.view.totals().1);
+    bureau_gauge(ingest, "caselock_gateway_bureau_open_uploads", |usage| usage.open_uploads);
+    bureau_gauge(ingest, "caselock_gateway_bureau_backlog_bytes", |usage| usage.backlog);
     gauge(ingest, "caselock_gateway_oldest_unarchived_seconds", |ingest| {
         let waits = |since| (ingest.clock)().duration_since(since).as_secs().max(0) as u64;
         ingest.view.oldest_unstored().map_or(0, waits)
@@ -64,6 +79,18 @@ fn gauge(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Ingest) -> u64) {
     let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
         if let Some(ingest) = ingest.upgrade() {
             observer.observe(look(&ingest), &[]);
+        }
+    });
+    // The meter keeps it.
+    let _gauge = observed.build();
+}
+
+fn bureau_gauge(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Usage) -> u64) {
+    let ingest: Weak<Ingest> = Arc::downgrade(ingest);
+    let meter = global::meter(METER);
+    let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
+        for (bureau, usage) in ingest.upgrade().map(|ingest| ingest.view.usages()).unwrap_or_default() {
+            observer.observe(look(&usage), &[KeyValue::new(BUREAU, bureau.to_string())]);
         }
     });
     // The meter keeps it.

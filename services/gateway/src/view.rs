@@ -181,6 +181,12 @@ impl View {
         waiting.filter_map(GenerationFacts::oldest_unstored).min()
     }
 
+    /// What each bureau has open.
+    pub fn usages(&self) -> Vec<(BureauId, Usage)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.usage.iter().map(|(bureau, usage)| (bureau.clone(), *usage)).collect()
+    }
+
     /// What a bureau has open, and the backlog of all.
     pub fn usage(&self, bureau: &BureauId) -> (Usage, u64) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

@@ -54,7 +54,7 @@ impl Worker {
             self.abort_claims(job).await?;
         }
         let outcome = self.tidy(job, job.generation(), now.finished_work()).await?;
-        self.metrics.stored.add(1, &[]);
+        self.metrics.stored(&opened.bureau);
         tracing::info!(
             recording = %job.id,
             generation = job.generation(),

@@ -91,7 +91,7 @@ impl Ingest {
     }
 
     /// Puts a segment into the log, then its acknowledgement. When this returns, both are durable.
-    pub async fn store(&self, whole: Whole) -> Result<(), Refusal> {
+    pub async fn store(&self, bureau: &BureauId, whole: Whole) -> Result<(), Refusal> {
         let Whole { segment, bytes, digest } = whole;
         let partition = self.view.partition(segment.recording);
         let length = bytes.len() as u32;
@@ -109,7 +109,7 @@ impl Ingest {
         let fact =
             Fact::Acknowledged(Acknowledged { length, footage_offset, root: digest.root, at: Some((self.clock)()) });
         self.view.record(&key, &fact).await?;
-        self.metrics.accepted(u64::from(length));
+        self.metrics.accepted(bureau, u64::from(length));
         Ok(())
     }
 }

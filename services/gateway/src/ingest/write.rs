@@ -138,7 +138,7 @@ impl SegmentStream {
                     return self.refuse(&id, segment.generation, segment.index, refusal).await;
                 }
                 Progress::Whole(whole) => {
-                    let (ingest, segment) = (self.ingest.clone(), whole.segment);
+                    let (ingest, bureau, segment) = (self.ingest.clone(), self.bureau.clone(), whole.segment);
                     // The answer's place is kept first: a client that does not read its answers sends no more either.
                     let answers = timeout_at(deadline, self.answers.clone().reserve_owned()).await;
                     let answers = answers.map_err(|_| self.late("the answers were not read"))?;
@@ -159,10 +159,10 @@ impl SegmentStream {
                         trace::link_to(&span, &Span::current());
                     }
                     let store = async move {
-                        let answer = match ingest.store(whole).await {
+                        let answer = match ingest.store(&bureau, whole).await {
                             Ok(()) => accepted(&segment),
                             Err(refusal) => {
-                                ingest.metrics.refused(refusal.reason.as_str());
+                                ingest.metrics.segment_refused(&bureau, refusal.reason.as_str());
                                 let id = segment.recording.to_string();
                                 refused(&id, segment.generation, segment.index, refusal)
                             }
@@ -227,7 +227,7 @@ impl SegmentStream {
     }
 
     async fn refuse(&self, id: &str, generation: u32, index: u32, refusal: Refusal) -> Result<(), Status> {
-        self.ingest.metrics.refused(refusal.reason.as_str());
+        self.ingest.metrics.segment_refused(&self.bureau, refusal.reason.as_str());
         self.answer(refused(id, generation, index, refusal)).await
     }
 

@@ -16,13 +16,16 @@ use opentelemetry::{
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{
     Resource,
-    metrics::SdkMeterProvider,
+    metrics::{Instrument, SdkMeterProvider, Stream},
     trace::{Sampler, SamplingResult, SdkTracerProvider, ShouldSample},
 };
 use prometheus::{Encoder, Registry, TextEncoder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
+
+/// Bureaus, and how each stands, that metrics have room for.
+const BUREAUS: usize = 20_000;
 
 /// What is told, and to whom.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -151,6 +154,12 @@ impl ShouldSample for Ratio {
     }
 }
 
+/// What is told of each bureau is told of all: a country may have more of them than an instrument has room for by itself.
+fn by_bureau(instrument: &Instrument) -> Option<Stream> {
+    let is_by_bureau = instrument.name().contains("_bureau_");
+    is_by_bureau.then(|| Stream::builder().with_cardinality_limit(BUREAUS).build().ok()).flatten()
+}
+
 /// Starts logs (for people on a terminal, JSON otherwise), and traces and metrics where an endpoint is set.
 pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
@@ -161,7 +170,8 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
     let metrics = Metrics::default();
     let exporter =
         opentelemetry_prometheus::exporter().with_registry(metrics.0.clone()).build().context("prepare metrics")?;
-    let mut meter = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(exporter);
+    let mut meter =
+        SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(exporter).with_view(by_bureau);
     let ratio = Ratio(Arc::new(AtomicU64::new(config.trace_ratio.to_bits())));
     let mut tracer = None;
     if let Some(endpoint) = &config.otlp_endpoint {
@@ -179,7 +189,8 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
     let lines = if std::io::stderr().is_terminal() {
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).compact().boxed()
     } else {
-        let lines = json_subscriber::layer().with_writer(std::io::stderr).flatten_event(true);
+        // The span a line is in has all that its parents say.
+        let lines = json_subscriber::layer().with_writer(std::io::stderr).flatten_event(true).with_span_list(false);
         lines.with_opentelemetry_ids(true).boxed()
     };
     let spans = tracer.as_ref().map(|t| tracing_opentelemetry::layer().with_tracer(t.tracer(service)));
