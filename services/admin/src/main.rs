@@ -16,7 +16,8 @@ use caselock_store_s3::S3Config;
 use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
-/// What operators of Caselock need by hand. Settings (the sections `kafka` and `s3`) are given as to the services.
+/// What operators of Caselock need by hand. Settings are given as to the services, whose own may be given as they are: of them the sections
+/// `kafka` and `s3` are used.
 ///
 /// Exit codes: 0 it is done, or as it must be; 1 it could not be done, or is not as it must be; 3 `compare` found something.
 #[derive(Parser)]
@@ -60,6 +61,19 @@ const WRONG: u8 = 3;
 struct Config {
     kafka: KafkaConfig,
     s3: S3Config,
+    /// A service's own: its settings can be given as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archiver: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registry: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    telemetry: Option<serde_json::Value>,
 }
 
 #[tokio::main]

@@ -427,7 +427,8 @@ impl Keeper {
         }
         let saved = sqlx::query(
             "UPDATE locks SET kept_revision = $9, lock_until = $1, hold = $2, follows = $3, follows_case = $4,
-                 look_at = $5, off_sent_at = $6, kept_at = $10, failing_since = NULL
+                 look_at = $5, off_sent_at = $6, kept_at = $10,
+                 failing_since = CASE WHEN $11 = 0 THEN NULL ELSE COALESCE(failing_since, $10) END
              WHERE subject = $7 AND revision = $8",
         )
         .bind(lock.until.map(Timestamp::as_second))
@@ -440,6 +441,8 @@ impl Keeper {
         .bind(subject.revision)
         .bind((!is_too_much).then_some(subject.revision))
         .bind(now.as_second())
+        // A recording of which nothing lies there is protected by nothing.
+        .bind(i64::from(found.objects.is_empty()))
         .execute(&mut *tx)
         .await?;
         if saved.rows_affected() != 1 {
