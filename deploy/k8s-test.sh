@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The chart on a real Kubernetes: installed from images that are built here, in a namespace that enforces restricted Pod Security, against a real
-# Kafka, S3 server and PostgreSQL on this machine; tried, loaded, upgraded under load, with pods killed, rolled back, removed.
+# Kafka, S3 server and PostgreSQL on this machine; tried, loaded, upgraded under load, with pods killed, rolled back; archivers scaled by KEDA on real
+# lag, up and down; removed.
 #
 # The cluster of the current kubeconfig is used if there is one that answers, with CASELOCK_SERVER_HOST, an address of this machine that
 # its pods reach, and CASELOCK_IMAGES, a registry to push to that it pulls from. Otherwise one is started here (k8s.sh: as root, on Debian).
@@ -21,6 +22,7 @@ stop() {
   local result=$? server
   trap - EXIT
   ((result == 0)) || failed || true
+  [[ ! -s $scratch/s3/pid ]] || kill -CONT "$(<"$scratch/s3/pid")" 2>/dev/null || true
   [[ -z ${load:-} ]] || kill "$load" 2>/dev/null || true
   kubectl delete namespace "$namespace" --wait=false >/dev/null 2>&1 || true
   [[ ! -d $scratch/k8s ]] || "$here/k8s.sh" stop "$scratch/k8s" || true
@@ -53,6 +55,7 @@ else
   export KUBECONFIG=$scratch/k8s/kubeconfig CASELOCK_SERVER_HOST=10.244.0.1
   "$here/k8s.sh" install
   "$here/k8s.sh" start "$scratch/k8s"
+  "$here/keda.sh" start "$scratch/k8s"
 fi
 
 step servers
@@ -152,6 +155,49 @@ under_load 'the rollback was done'
 step 'the load ends: nothing may be missing'
 wait "$load" || { tail -n 30 -- "$scratch/load.log" >&2; die "the load found something missing"; }
 tail -n 8 -- "$scratch/load.log"
+
+step 'archivers by lag: 1, 4, 2'
+if ! kubectl get crd scaledobjects.keda.sh >/dev/null 2>&1; then
+  say 'there is no KEDA in this cluster: left out'
+else
+  # store_stands, store_goes: what holds the lag where it is. The log goes on taking footage.
+  store_stands() { kill -STOP "$(<"$scratch/s3/pid")"; }
+  store_goes() { kill -CONT "$(<"$scratch/s3/pid")"; }
+  # replicas N SECONDS [ready]: waits until so many archivers are wanted, or there.
+  replicas() {
+    local deadline=$((SECONDS + $2)) field=spec.replicas
+    [[ -z ${3:-} ]] || field=status.readyReplicas
+    until [[ $(k get deployment caselock-archiver -o "jsonpath={.$field}") == "$1" ]]; do
+      ((SECONDS < deadline)) || { k describe hpa >&2; k describe scaledobject >&2; die "there are never $1 archivers"; }
+      sleep 1
+    done
+    say "$1 archivers${3:+ ready} (${SECONDS}s)"
+  }
+  # send NAME COUNT: recordings of eight segments, in the background.
+  send() {
+    "$CASELOCK_PROGRAMS/caselock-loadtest" footage "$scratch/$1" --count "$2" --size 64M >/dev/null
+    "$CASELOCK_PROGRAMS/caselock-loadtest" run "$scratch/$1" --name "$1" --out "$scratch/$1-run" --server "https://$node:$port" --ca "$ca" \
+      --receipt-key "$ca/receipt-key.pub.pem" --parallel "$2" >"$scratch/load.log" 2>&1 &
+    load=$!
+  }
+  helm -n "$namespace" upgrade caselock helm/caselock -f "$scratch/values.yaml" --wait --timeout 5m --set \
+    archiver.autoscaling.mode=keda,archiver.autoscaling.maxReplicas=4,archiver.autoscaling.lagThreshold=4,archiver.autoscaling.pollingInterval=5,archiver.autoscaling.cooldownPeriod=10 >/dev/null
+  k wait --for=condition=Ready scaledobject/caselock-archiver --timeout=2m
+  replicas 1 120
+  store_stands
+  send many 4
+  replicas 4 180
+  store_goes
+  replicas 4 180 ready
+  wait "$load" || { tail -n 30 -- "$scratch/load.log" >&2; die "the load found something missing"; }
+  # Eight segments that wait are work for two.
+  store_stands
+  send few 1
+  replicas 2 300
+  store_goes
+  wait "$load" || { tail -n 30 -- "$scratch/load.log" >&2; die "the load found something missing"; }
+  replicas 1 300
+fi
 
 step 'helm uninstall'
 helm -n "$namespace" uninstall caselock --wait --timeout 3m
