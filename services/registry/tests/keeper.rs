@@ -39,6 +39,7 @@ on_both_databases!(
     nothing_is_lifted_or_removed_by_a_clock_that_may_be_wrong,
     the_store_is_asked_no_faster_than_the_pace,
     a_case_opened_later_takes_what_was_named_for_it,
+    what_is_not_as_the_rule_says_is_counted,
 );
 
 fn in_years(from: Timestamp, years: i64) -> Option<Timestamp> {
@@ -387,4 +388,29 @@ async fn one_registry_at_a_time_works_on_a_database() {
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     sqlx::query(end).fetch_one(fresh.db.pool()).await.unwrap();
     assert!(matches!(second.lost().await, RegistryError::LeadLost));
+}
+
+async fn what_is_not_as_the_rule_says_is_counted(kind: Kind) {
+    let world = World::new(kind).await;
+    let failing = async || -> i64 {
+        let count = sqlx::query("SELECT COUNT(*) FROM locks WHERE failing_since IS NOT NULL");
+        count.fetch_one(world.fresh.db.pool()).await.unwrap().get(0)
+    };
+    world.keeper().round().await.unwrap();
+    assert_eq!(failing().await, 0);
+    // What must be rolled forward, on a store that changes no lock of a manifest.
+    let liar = Unfaithful::on(world.store.clone(), Lie::Manifests);
+    let store: Arc<dyn Store> = liar.clone();
+    world.dial.forward(4.months());
+    world.keeper_on(&store).round().await.unwrap();
+    assert_eq!(failing().await, 1);
+    liar.be_honest();
+    world.dial.forward(1.day());
+    while world.keeper_on(&store).round().await.unwrap() > 0 {}
+    assert_eq!(failing().await, 0);
+    // A recording of which nothing lies there any more.
+    std::fs::remove_dir_all(world.dir.path().join(object_key::prefix(&demo(), world.id, 0))).unwrap();
+    world.dial.forward(2.months());
+    world.keeper().round().await.unwrap();
+    assert_eq!(failing().await, 1);
 }
