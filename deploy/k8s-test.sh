@@ -54,6 +54,8 @@ if kubectl get --raw /readyz >/dev/null 2>&1; then
 else
   export KUBECONFIG=$scratch/k8s/kubeconfig CASELOCK_SERVER_HOST=10.244.0.1
   "$here/k8s.sh" install
+  # Before there is a cluster: it would starve.
+  "$here/keda.sh" install
   "$here/k8s.sh" start "$scratch/k8s"
   "$here/keda.sh" start "$scratch/k8s"
 fi
@@ -181,7 +183,7 @@ else
     load=$!
   }
   helm -n "$namespace" upgrade caselock helm/caselock -f "$scratch/values.yaml" --wait --timeout 5m --set \
-    archiver.autoscaling.mode=keda,archiver.autoscaling.maxReplicas=4,archiver.autoscaling.lagThreshold=4,archiver.autoscaling.pollingInterval=5,archiver.autoscaling.cooldownPeriod=10 >/dev/null
+    archiver.autoscaling.mode=keda,archiver.autoscaling.maxReplicas=4,archiver.autoscaling.lagThreshold=4,archiver.autoscaling.pollingInterval=5,archiver.autoscaling.cooldownPeriod=30 >/dev/null
   k wait --for=condition=Ready scaledobject/caselock-archiver --timeout=2m
   replicas 1 120
   store_stands
@@ -194,6 +196,9 @@ else
   store_stands
   send few 1
   replicas 2 300
+  # That it stays so: on its way down to one it would pass through two as well.
+  sleep 80
+  replicas 2 1
   store_goes
   wait "$load" || { tail -n 30 -- "$scratch/load.log" >&2; die "the load found something missing"; }
   replicas 1 300

@@ -31,11 +31,15 @@ install() {
   trap "rm -rf -- '$source'" EXIT
   cd -- "$source"
   # Its module has replace lines, so it can't be installed by its version: a module of ours requires it.
-  { printf 'module caselock/keda\ngo 1.25.0\nrequire github.com/kedacore/keda/v2 v%s\n' "$version"; grep -E '^replace ' "$(module GoMod)" || true; } >go.mod
+  local module
+  module=$(module GoMod)
+  { printf 'module caselock/keda\ngo 1.25.0\nrequire github.com/kedacore/keda/v2 v%s\n' "$version"; grep -E '^replace ' "$module" || true; } >go.mod
   go build -mod=mod -ldflags '-s -w' -o out/ github.com/kedacore/keda/v2/cmd/{operator,adapter}
   "$here/images/bases.sh"
   printf 'FROM localhost/caselock/debian\nCOPY out/operator /keda\nCOPY out/adapter /keda-adapter\nUSER 65532\n' >Dockerfile
   podman build -q "${limits[@]}" -t "$image" . >/dev/null
+  # What a run left that was broken off.
+  rm -f -- "$tar.new"
   podman save -q --format docker-archive -o "$tar.new" "$image"
   mv -- "$tar.new" "$tar"
 }
@@ -45,6 +49,7 @@ start() {
   PATH=$("$here/k8s.sh" path):$PATH
   export KUBECONFIG=$dir/kubeconfig
   "$here/k8s.sh" load "$dir" "$tar"
+  rm -rf -- "$dir/keda"
   cp -r -- "$(module Dir)/config" "$dir/keda"
   chmod -R u+w -- "$dir/keda"
   kubectl kustomize "$dir/keda/minimal" |

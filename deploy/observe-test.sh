@@ -17,6 +17,8 @@ install_prometheus() {
   go=$(type -P go) || go=$(cache_dir)/go/bin/go
   say "going to install Prometheus $version (built from its Go module)"
   GOBIN=$(dirname -- "$prometheus") "$go" install "github.com/prometheus/prometheus/cmd/prometheus@$version"
+  # What is started from here on must not hold it.
+  exec 9>&-
 }
 
 registry() {
@@ -50,7 +52,10 @@ watch() {
 
 # firing ALERT: does it fire?
 firing() {
-  curl -sf --data-urlencode "query=ALERTS{alertname=\"$1\",alertstate=\"firing\"}" "http://127.0.0.1:$port/api/v1/query" | grep -q '"metric"'
+  local said
+  said=$(curl -sf --data-urlencode "query=ALERTS{alertname=\"$1\",alertstate=\"firing\"}" "http://127.0.0.1:$port/api/v1/query") ||
+    die "Prometheus does not answer"
+  [[ $said == *'"metric"'* ]]
 }
 
 # until_it ALERT fires|clears
@@ -67,10 +72,11 @@ upload() { load "$(footage observe --count 6 --mix)" observe --files 2 --rate 1 
 # shellcheck disable=SC2034
 tls=yes
 build
+[[ -n ${CASELOCK_PROGRAMS:-} ]] || cargo build --locked --release -p caselock-registry -p caselock-admin
 install_prometheus
-out=$(mktemp -d)
 up
-trap 'down; rm -rf -- "$out"' EXIT
+out=$scratch/runs
+mkdir -- "$out"
 mapfile -t flags < <(kafka_settings; s3_settings)
 admin() { "$programs/caselock-admin" "${flags[@]/#/--set=}" "$@"; }
 gateway gateway
@@ -134,6 +140,7 @@ say "the store is away"
 measured=(kafka)
 (upload) &
 uploading=$!
+pids+=("$!")
 until_it CaselockUnarchived fires
 firing CaselockStoreFails && say "CaselockStoreFails fires as well"
 "$repository/deploy/s3.sh" start "$scratch/s3"

@@ -87,7 +87,7 @@ DASHBOARDS = {
     "gateway": ("Caselock: gateways", [
         ("Segments", [
             plot("Accepted", "cps", [(rate("caselock_gateway_segments_accepted_total", by="pod"), "{{pod}}")], stacked=True),
-            plot("Refused, by reason", "cps", [(rate("caselock_gateway_refusals_total", by="reason") + " > 0 or vector(0)", "{{reason}}")],
+            plot("Refused, by reason", "cps", [("topk(10, " + rate("caselock_gateway_refusals_total", by="reason") + ")", "{{reason}}")],
                  "services/docs/errors.md says what each means."),
             plot("Received and accepted", "Bps", [
                 (rate("caselock_gateway_received_bytes_total"), "received"),
@@ -106,9 +106,9 @@ DASHBOARDS = {
         ("Recordings", [
             plot("Stored", "cps", [(rate("caselock_archiver_recordings_stored_total", by="pod"), "{{pod}}")], stacked=True),
             plot("From the last byte to the receipt", "s", percentiles("caselock_archiver_receipt_seconds")),
-            plot("Asked for again, by reason", "cps", [(rate("caselock_archiver_resets_total", by="reason") + " > 0 or vector(0)", "{{reason}}")]),
+            plot("Asked for again, by reason", "cps", [("topk(10, " + rate("caselock_archiver_resets_total", by="reason") + ")", "{{reason}}")]),
             plot("Dead letters, by reason", "cps",
-                 [(rate("caselock_archiver_dead_letters_total", by="reason") + " > 0 or vector(0)", "{{reason}}")]),
+                 [("topk(10, " + rate("caselock_archiver_dead_letters_total", by="reason") + ")", "{{reason}}")]),
         ]),
         ("Parts", [
             plot("Parts", "cps", [(rate("caselock_archiver_parts_total", by="pod"), "{{pod}}")], stacked=True),
@@ -139,9 +139,9 @@ DASHBOARDS = {
         ("Derivatives", [
             plot("Made", "cps", [(rate("caselock_media_recordings_derived_total"), "derived")]),
             plot("Not made, by reason", "cps",
-                 [(rate("caselock_media_derivation_failures_total", by="reason") + " > 0 or vector(0)", "{{reason}}")]),
+                 [("topk(10, " + rate("caselock_media_derivation_failures_total", by="reason") + ")", "{{reason}}")]),
             plot("Dead letters, by reason", "cps",
-                 [(rate("caselock_media_dead_letters_total", by="reason") + " > 0 or vector(0)", "{{reason}}")]),
+                 [("topk(10, " + rate("caselock_media_dead_letters_total", by="reason") + ")", "{{reason}}")]),
             plot("Scratch space that is used", "percentunit",
                  [(f'1 - caselock_disk_available_bytes{{{NS}, used_for="scratch"}} / caselock_disk_size_bytes{{{NS}, used_for="scratch"}}', "{{pod}}")]),
         ]),

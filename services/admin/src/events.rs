@@ -1,5 +1,7 @@
 //! The public events: shown, and told once more.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, ensure};
 use caselock_log::{Entry, Log, Topic, read_to_end};
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
@@ -73,9 +75,10 @@ pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> 
         Command::Replay(range) => {
             // Else what is told again would be told again by the next.
             ensure!(range.is_bounded(), "say where it ends: --subject, --before or --until");
-            let mut wanted = Vec::new();
+            let (mut wanted, mut known) = (Vec::new(), BTreeSet::new());
             read_to_end(&*log, Topic::Events, |event| {
-                if range.has(&event) {
+                // Of those that were told twice already, one.
+                if range.has(&event) && known.insert((header(&event, "ce_source"), header(&event, "ce_id"))) {
                     wanted.push(event);
                 }
             })

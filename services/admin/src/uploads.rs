@@ -50,7 +50,7 @@ pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> 
                 (list.all || is_under_way) && list.bureau.as_ref().is_none_or(|bureau| facts.bureau() == Some(bureau))
             };
             for (id, facts) in recordings.iter().filter(|(_, facts)| wanted(facts)) {
-                println!("{}", if list.json { describe(*id, facts).to_string() } else { line(*id, facts) });
+                println!("{}", if list.json { brief(*id, facts).to_string() } else { line(*id, facts) });
             }
         }
         Command::Show { recording, json } => {
@@ -106,6 +106,21 @@ fn line(id: RecordingId, facts: &RecordingFacts) -> String {
         phase(facts),
         facts.current()
     )
+}
+
+/// What a list says: no names of files, no keys.
+fn brief(id: RecordingId, facts: &RecordingFacts) -> Value {
+    json!({
+        "recording_id": id,
+        "bureau": facts.bureau(),
+        "state": phase(facts),
+        "generation": facts.current(),
+        "reason": facts.reason(),
+        "opened_at": facts.opened().map(|opened| opened.opened_at),
+        "segments_held": facts.now().map(|now| now.held_segments().len()),
+        "segments_in_store": facts.now().map(|now| now.parts().count()),
+        "bytes_waiting": facts.now().map(GenerationFacts::backlog),
+    })
 }
 
 fn describe(id: RecordingId, facts: &RecordingFacts) -> Value {

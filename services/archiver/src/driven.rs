@@ -112,6 +112,9 @@ impl Driven {
     /// Keeps a segment's trace.
     pub fn trace(&mut self, segment: &Segment) {
         let Some(traceparent) = segment.entry.record.header_value(TRACEPARENT) else { return };
+        if self.traces.contains(traceparent) {
+            return;
+        }
         if self.traces.len() == TRACES {
             self.traces.remove(0);
         }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use caselock_domain::{fact, footage::SegmentRef, id::RecordingId};
+use caselock_domain::{fact, footage::SegmentRef, id::RecordingId, state::Phase};
 use caselock_log::{Commits, Entry, LogError, Offset, Topic};
 use caselock_runtime::trace;
 use jiff::SignedDuration;
@@ -392,6 +392,10 @@ impl Partition {
         // What a recording's segments come together in goes on from the last of them, and names the others.
         trace::of_recording(&span, driven.traces.last().map(|last| &last[..]), id.as_bytes());
         driven.traces.iter().rev().skip(1).for_each(|other| trace::link(&span, other));
+        if !matches!(driven.facts.phase(), Some(Phase::Open | Phase::Sealed)) {
+            // What comes after the end is for itself; recordings are remembered for weeks.
+            driven.traces = Vec::new();
+        }
         let (worker, job) = (self.setup.worker.clone(), Job { id, facts: driven.facts.clone(), segment });
         let run = async move {
             let result = worker.run(step, &job).await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use caselock_client::Tls;
-use caselock_e2e::{Footage, Kind, Stack, Uploader, on_both_stacks, wait_until};
+use caselock_e2e::{Footage, Kind, Program, Stack, Uploader, on_both_stacks, wait_until};
 use caselock_proto::v1::{
     GetUploadRequest, OpenUploadRequest, RecordingMetadata, ingest_service_client::IngestServiceClient,
 };
@@ -130,6 +130,7 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
 
     let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.filter", "info,caselock=debug")];
     let mut stack = Stack::start(kind, &settings).await;
+    let registry = stack.start_registry().await;
     // One that is stored by a single call, and one in parts. The names of people are nobody's business but the store's.
     let footage = Footage::new().random("欧阳小红.mp4", 1000).random("b", (8 << 20) + 1);
     let people = ["--set", "officers=尉迟大山", "--set", "party=慕容小河"];
@@ -167,12 +168,13 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
             });
             assert_eq!(sent.links.len(), 1, "a segment names the stream it came in");
         }
-        let steps = within("archiver", "step");
-        if parts > 1 {
-            assert!(steps.iter().any(|step| step.links.len() == parts - 1), "a step names the segments it joins");
-        }
-        let job = &within("media", "media-job")[0];
-        assert!(steps.iter().any(|step| step.span_id == job.parent_span_id));
+        let job = within("media", "media-job").remove(0);
+        wait_until("the archiver's steps", || {
+            let steps = within("archiver", "step");
+            // A step in which segments come together names the others.
+            let is_linked = parts == 1 || steps.iter().any(|step| step.links.len() == parts - 1);
+            is_linked && steps.iter().any(|step| step.span_id == job.parent_span_id)
+        });
         let open = &within("gateway", &call("OpenUpload"))[0];
         assert_eq!((open.kind(), attribute(open, "rpc.system.name")), (SpanKind::Server, Some("grpc".to_owned())));
         assert_eq!(attribute(open, "rpc.response.status_code").unwrap(), "OK");
@@ -215,11 +217,12 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
     }
     assert!(about_one >= 3, "{about_one}");
     for (named, texts) in [
-        ("logs", stack.programs.values().map(caselock_e2e::Program::log).collect::<Vec<_>>()),
+        ("logs", stack.programs.values().chain(&registry).map(Program::log).collect::<Vec<_>>()),
         ("spans", vec![format!("{:?}", spans.lock().unwrap())]),
     ] {
         for name in ["欧阳", "尉迟", "慕容"] {
-            let told = texts.iter().find(|text| text.contains(name) || text.contains(&format!("{name:?}")));
+            let told =
+                texts.iter().find(|text| text.contains(name) || text.contains(&name.escape_unicode().to_string()));
             assert!(told.is_none(), "{named} tell the name {name}: {told:?}");
         }
     }

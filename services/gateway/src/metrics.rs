@@ -67,18 +67,23 @@ pub fn observe(ingest: &Arc<Ingest>) {
     gauge(ingest, "caselock_gateway_backlog_bytes", |ingest| ingest.view.totals().1);
     bureau_gauge(ingest, "caselock_gateway_bureau_open_uploads", |usage| usage.open_uploads);
     bureau_gauge(ingest, "caselock_gateway_bureau_backlog_bytes", |usage| usage.backlog);
-    gauge(ingest, "caselock_gateway_oldest_unarchived_seconds", |ingest| {
+    gauge_if(ingest, "caselock_gateway_oldest_unarchived_seconds", |ingest| {
         let waits = |since| (ingest.clock)().duration_since(since).as_secs().max(0) as u64;
-        ingest.view.oldest_unstored().map_or(0, waits)
+        Some(ingest.view.oldest_unstored()?.map_or(0, waits))
     });
 }
 
 fn gauge(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Ingest) -> u64) {
+    gauge_if(ingest, name, move |ingest| Some(look(ingest)));
+}
+
+/// Of what may not be known.
+fn gauge_if(ingest: &Arc<Ingest>, name: &'static str, look: impl Fn(&Ingest) -> Option<u64> + Send + Sync + 'static) {
     let ingest: Weak<Ingest> = Arc::downgrade(ingest);
     let meter = global::meter(METER);
     let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
-        if let Some(ingest) = ingest.upgrade() {
-            observer.observe(look(&ingest), &[]);
+        if let Some(number) = ingest.upgrade().and_then(|ingest| look(&ingest)) {
+            observer.observe(number, &[]);
         }
     });
     // The meter keeps it.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub struct View {
     log: Arc<dyn Log>,
     known: RwLock<Known>,
     partitions: Vec<Partition>,
+    /// Whether all of them were read to their ends once.
+    is_read: AtomicBool,
 }
 
 /// Who waits for one recording is not woken by the facts of all others, only by its partition's.
@@ -65,6 +70,8 @@ struct Known {
     recordings: HashMap<RecordingId, RecordingFacts>,
     usage: HashMap<BureauId, Usage>,
     backlog: u64,
+    /// Those that have a share in it.
+    waiting: HashSet<RecordingId>,
 }
 
 impl View {
@@ -72,7 +79,7 @@ impl View {
     pub fn start(log: Arc<dyn Log>, health: Health, stop: CancellationToken) -> Arc<Self> {
         let partition = |_| Partition { position: watch::channel(0).0, changes: broadcast::channel(CHANGES).0 };
         let partitions = (0..log.partitions(Topic::Uploads)).map(partition).collect();
-        let view = Arc::new(Self { log, known: RwLock::default(), partitions });
+        let view = Arc::new(Self { log, known: RwLock::default(), partitions, is_read: AtomicBool::new(false) });
         health.expect("uploads-view");
         let follower = view.clone();
         tokio::spawn(async move { stop.run_until_cancelled(follower.follow(health)).await });
@@ -102,6 +109,7 @@ impl View {
                     }
                     unread.retain(|p| *p != partition);
                     if unread.is_empty() {
+                        self.is_read.store(true, Ordering::Relaxed);
                         health.up("uploads-view");
                     }
                 }
@@ -173,12 +181,14 @@ impl View {
         (known.usage.values().map(|usage| usage.open_uploads).sum(), known.backlog)
     }
 
-    /// When the oldest segment in the log that is not known to be in the store was acknowledged. Looks at every recording: for who looks
-    /// now and then.
-    pub fn oldest_unstored(&self) -> Option<Timestamp> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let waiting = known.recordings.values().filter_map(waiting);
-        waiting.filter_map(GenerationFacts::oldest_unstored).min()
+    /// When the oldest segment in the log that is not known to be in the store was acknowledged: of the uploads that have such segments all
+    /// are looked at. Before the log was read to its end it is not known.
+    pub fn oldest_unstored(&self) -> Option<Option<Timestamp>> {
+        self.is_read.load(Ordering::Relaxed).then(|| {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            let recordings = known.waiting.iter().filter_map(|id| known.recordings.get(id));
+            recordings.filter_map(waiting).filter_map(GenerationFacts::oldest_unstored).min()
+        })
     }
 
     /// What each bureau has open.
@@ -245,6 +255,11 @@ impl Known {
         let after = share(facts);
         if facts.is_empty() {
             self.recordings.remove(&key.recording);
+        }
+        if after.as_ref().is_some_and(|(_, usage)| usage.backlog > 0) {
+            self.waiting.insert(key.recording);
+        } else {
+            self.waiting.remove(&key.recording);
         }
         if before == after {
             return;

@@ -19,7 +19,7 @@ use crate::{Db, RegistryError, Rules};
 const LOOK: Duration = Duration::from_secs(15);
 /// How long a subject that is due may wait for its turn before it counts as overdue.
 const TURN: SignedDuration = SignedDuration::from_mins(10);
-/// Beyond so many overdue subjects they are not counted further.
+/// Beyond so many they are not counted further.
 const ENOUGH: i64 = 100_000;
 /// How long to wait before following again after an error.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -91,14 +91,14 @@ impl Gauges {
 
     async fn read(&self, now: Timestamp) -> Result<Vec<Number>, RegistryError> {
         let mut numbers = self.awaited(now).await?;
-        let since = now.checked_sub(TURN)?;
-        let overdue = format!("SELECT COUNT(*) FROM (SELECT 1 FROM locks WHERE look_at <= $1 LIMIT {ENOUGH}) AS due");
-        for (name, statement, bound) in [
-            (UNDER_RETAINED, "SELECT COUNT(*) FROM locks WHERE failing_since <= $1", now.as_second()),
-            (OVERDUE, overdue.as_str(), since.as_second()),
-            (OUTBOX, "SELECT COUNT(*) FROM outbox WHERE seq <= $1", i64::MAX),
+        let since = now.checked_sub(TURN)?.as_second();
+        let failing = "SELECT COUNT(*) FROM locks WHERE failing_since IS NOT NULL AND $1 = $1";
+        for (name, statement) in [
+            (UNDER_RETAINED, failing.to_owned()),
+            (OVERDUE, format!("SELECT COUNT(*) FROM (SELECT 1 FROM locks WHERE look_at <= $1 LIMIT {ENOUGH}) AS due")),
+            (OUTBOX, format!("SELECT COUNT(*) FROM (SELECT 1 FROM outbox WHERE $1 = $1 LIMIT {ENOUGH}) AS waiting")),
         ] {
-            numbers.push((name, Vec::new(), self.count(statement, bound).await?));
+            numbers.push((name, Vec::new(), self.count(&statement, since).await?));
         }
         Ok(numbers)
     }

@@ -26,6 +26,7 @@ use common::{
     world::{BY, NUMBER, World, closed, demo, noted, number, opened, uploaded},
 };
 use jiff::ToSpan;
+use sqlx::Row;
 
 on_both_databases!(
     a_whole_life,

@@ -152,7 +152,7 @@ impl IngestService for IngestServer {
     ) -> Answer<Self::WriteSegmentsStream> {
         let bureau = self.0.caller(&request).map_err(|r| self.0.refuse(r))?;
         let span = span("caselock.v1.IngestService/WriteSegments", &request, None);
-        let is_traced = traceparent(&request).is_some();
+        let is_traced = traceparent(&request).is_some_and(trace::can_be_read);
         Ok(Response::new(write::serve(self.0.clone(), bureau, request.into_inner(), span, is_traced)))
     }
 

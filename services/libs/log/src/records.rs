@@ -14,6 +14,9 @@ use caselock_domain::{
 
 use crate::{Entry, Followed, Log, LogError, Offset, Record, Topic};
 
+/// A media job is never larger.
+const JOB: usize = 64 << 10;
+
 /// Appends a fact to `uploads`, or with `None` its tombstone. Durable when it returns.
 pub async fn append_fact(log: &dyn Log, key: &FactKey, fact: Option<&Fact>) -> Result<Offset, LogError> {
     let partition = partition::of(key.recording, log.partitions(Topic::Uploads));
@@ -63,7 +66,9 @@ pub async fn append_dead_letter(
     for (name, value) in dead_letter::headers(source.name(), entry.partition, entry.offset, reason) {
         record = record.header(name, value);
     }
-    if let (Topic::MediaJobs, Some(job)) = (source, &entry.record.payload) {
+    // Of what is no job of ours it might be more than a record may have beside its headers.
+    let job = entry.record.payload.as_ref().filter(|job| source == Topic::MediaJobs && job.len() <= JOB);
+    if let Some(job) = job {
         record = record.header(dead_letter::RECORD, job.clone());
     }
     // Keys are recordings' ids as text; what has another key goes to the first partition.

@@ -150,6 +150,8 @@ impl ShouldSample for Ratio {
             Some(parent) if !parent.is_remote() => Sampler::AlwaysOff,
             _ => Sampler::TraceIdRatioBased(self.now()),
         };
+        // The SDK goes by an id's second half. A recording's id is a UUID: there its variant stands, in the bits that decide.
+        let id = TraceId::from(u128::from_be_bytes(id.to_bytes()).rotate_left(64));
         sampler.should_sample(parent, id, name, kind, attributes, links)
     }
 }
@@ -206,6 +208,31 @@ impl Telemetry {
             if let Err(error) = result {
                 tracing::warn!(%error, "telemetry was not sent to its end");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caselock_domain::id::RecordingId;
+    use opentelemetry_sdk::trace::SamplingDecision;
+
+    use super::*;
+
+    #[test]
+    fn of_recordings_the_share_is_sampled_that_was_asked_for() {
+        let bureau = "demo".parse().unwrap();
+        let recordings: Vec<_> =
+            (0..4000).map(|n| RecordingId::derive(&bureau, &format!("key-{n}").parse().unwrap())).collect();
+        for wanted in [0.0, 0.1, 0.5, 1.0] {
+            let ratio = Ratio(Arc::new(AtomicU64::new(f64::to_bits(wanted))));
+            let sampled = recordings.iter().filter(|id| {
+                let id = TraceId::from_bytes(*id.as_bytes());
+                let result = ratio.should_sample(None, id, "", &SpanKind::Internal, &[], &[]);
+                result.decision == SamplingDecision::RecordAndSample
+            });
+            let share = sampled.count() as f64 / recordings.len() as f64;
+            assert!((share - wanted).abs() < 0.05, "{share} of {wanted}");
         }
     }
 }

@@ -29,6 +29,11 @@ pub fn continue_from(span: &Span, traceparent: Option<&[u8]>) -> bool {
     is_there
 }
 
+/// Whether a `traceparent` names a span.
+pub fn can_be_read(traceparent: &[u8]) -> bool {
+    read(traceparent).is_some()
+}
+
 /// Makes a span part of a recording's trace: of the one that a `traceparent` names; without it, of the trace that has the recording's
 /// id for its own, so that whoever has a recording's id finds what was done.
 pub fn of_recording(span: &Span, traceparent: Option<&[u8]>, recording: &[u8; 16]) {

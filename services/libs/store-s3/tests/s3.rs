@@ -66,26 +66,37 @@ async fn an_object_behind_a_delete_marker_is_still_the_object() {
     assert_eq!(store.keys(&key, None).await.unwrap().keys, [key]);
 }
 
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../deploy/s3.sh");
+
+/// Stops the server in a folder, whatever became of the test.
+struct Stop<'a>(&'a std::path::Path);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        // One that is gone already is what is wanted.
+        let _ = Command::new(SCRIPT).arg("stop").arg(self.0).output();
+    }
+}
+
 /// Beneath TLS the bytes of objects are not signed, and everything else is as without: all of the above, on a server of its own.
 #[test]
 fn beneath_tls_everything_holds_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let script = |what: &str| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../deploy/s3.sh");
-        let output = Command::new(script).arg(what).arg(dir.path()).env("S3_TLS", "yes").output().unwrap();
+        let output = Command::new(SCRIPT).arg(what).arg(dir.path()).env("S3_TLS", "yes").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     script("start");
+    let _stopped = Stop(dir.path());
     let server = script("env");
     let variables = server.lines().filter_map(|line| line.split_once('='));
     let test = Command::new(std::env::current_exe().unwrap())
         .args(["--skip", "beneath_tls"])
         .env_remove("CASELOCK_TEST_S3_BUCKET")
         .envs(variables)
-        .output();
-    script("stop");
-    let test = test.unwrap();
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&test.stdout);
     assert!(server.contains("ENDPOINT=https://") && test.status.success(), "{said}");
     assert!(said.contains("an_object_behind_a_delete_marker_is_still_the_object ... ok"), "{said}");
