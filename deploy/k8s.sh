@@ -183,6 +183,8 @@ enforceNodeAllocatable: []
 failSwapOn: false
 failCgroupV1: false
 oomScoreAdj: 0
+# What is loaded can be pulled from nowhere: none of it is ever taken away for room.
+imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: "100Mi", nodefs.available: "1%", imagefs.available: "1%"}
 containerRuntimeEndpoint: unix://$socket
 clusterDNS: ["$host"]
