@@ -10,7 +10,7 @@ use std::{
 
 use caselock_domain::{fact, footage::SegmentRef, id::RecordingId, state::Phase};
 use caselock_log::{Commits, Entry, LogError, Offset, Topic};
-use caselock_runtime::trace;
+use caselock_runtime::{process_span, trace};
 use jiff::SignedDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -326,19 +326,8 @@ impl Partition {
                 Place::Store { key, segment_size, multipart_id } => {
                     driven.uploading.insert(segment.segment.index);
                     let worker = self.setup.worker.clone();
-                    let span = info_span!(
-                        "part",
-                        otel.kind = "consumer",
-                        messaging.system = "kafka",
-                        messaging.operation.type = "process",
-                        messaging.operation.name = "process",
-                        messaging.destination.name = Topic::Footage.name(),
-                        messaging.destination.partition.id = self.setup.number,
-                        messaging.consumer.group.name = self.setup.group,
-                        kafka.offset = segment.entry.offset,
-                        recording = %id,
-                        index = segment.segment.index,
-                    );
+                    let (group, index) = (self.setup.group, segment.segment.index);
+                    let span = process_span!("part", group, Topic::Footage, segment.entry, recording = %id, index);
                     trace::of_recording(&span, segment.traceparent(), id.as_bytes());
                     driven.trace(&segment);
                     let store = async move {

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{KeyValue, metrics::Counter};
 
 use caselock_domain::{id::BureauId, reason::Reason};
-use caselock_runtime::count::{counter, counter_by};
+use caselock_runtime::count::{counter, counter_by, gauge};
 
 use crate::{ingest::Ingest, view::Usage};
 
@@ -61,43 +61,37 @@ impl GatewayMetrics {
 
 /// What is looked at when metrics are read.
 pub fn observe(ingest: &Arc<Ingest>) {
-    gauge(ingest, "caselock_gateway_in_flight_bytes", |ingest| ingest.admission.in_flight());
-    gauge(ingest, "caselock_gateway_streams", |ingest| ingest.admission.streams().into());
-    gauge(ingest, "caselock_gateway_open_uploads", |ingest| ingest.view.totals().0);
-    gauge(ingest, "caselock_gateway_backlog_bytes", |ingest| ingest.view.totals().1);
-    bureau_gauge(ingest, "caselock_gateway_bureau_open_uploads", |usage| usage.open_uploads);
-    bureau_gauge(ingest, "caselock_gateway_bureau_backlog_bytes", |usage| usage.backlog);
-    gauge_if(ingest, "caselock_gateway_oldest_unarchived_seconds", |ingest| {
+    look(ingest, "caselock_gateway_in_flight_bytes", |ingest| ingest.admission.in_flight());
+    look(ingest, "caselock_gateway_streams", |ingest| ingest.admission.streams().into());
+    look(ingest, "caselock_gateway_open_uploads", |ingest| ingest.view.totals().0);
+    look(ingest, "caselock_gateway_backlog_bytes", |ingest| ingest.view.totals().1);
+    look_by_bureau(ingest, "caselock_gateway_bureau_open_uploads", |usage| usage.open_uploads);
+    look_by_bureau(ingest, "caselock_gateway_bureau_backlog_bytes", |usage| usage.backlog);
+    look_if(ingest, "caselock_gateway_oldest_unarchived_seconds", |ingest| {
         let waits = |since| (ingest.clock)().duration_since(since).as_secs().max(0) as u64;
         Some(ingest.view.oldest_unstored()?.map_or(0, waits))
     });
 }
 
-fn gauge(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Ingest) -> u64) {
-    gauge_if(ingest, name, move |ingest| Some(look(ingest)));
+fn look(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Ingest) -> u64) {
+    look_if(ingest, name, move |ingest| Some(look(ingest)));
 }
 
 /// Of what may not be known.
-fn gauge_if(ingest: &Arc<Ingest>, name: &'static str, look: impl Fn(&Ingest) -> Option<u64> + Send + Sync + 'static) {
+fn look_if(ingest: &Arc<Ingest>, name: &'static str, look: impl Fn(&Ingest) -> Option<u64> + Send + Sync + 'static) {
     let ingest: Weak<Ingest> = Arc::downgrade(ingest);
-    let meter = global::meter(METER);
-    let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
+    gauge(METER, name, move |observer| {
         if let Some(number) = ingest.upgrade().and_then(|ingest| look(&ingest)) {
             observer.observe(number, &[]);
         }
     });
-    // The meter keeps it.
-    let _gauge = observed.build();
 }
 
-fn bureau_gauge(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Usage) -> u64) {
+fn look_by_bureau(ingest: &Arc<Ingest>, name: &'static str, look: fn(&Usage) -> u64) {
     let ingest: Weak<Ingest> = Arc::downgrade(ingest);
-    let meter = global::meter(METER);
-    let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
+    gauge(METER, name, move |observer| {
         for (bureau, usage) in ingest.upgrade().map(|ingest| ingest.view.usages()).unwrap_or_default() {
             observer.observe(look(&usage), &[KeyValue::new(BUREAU, bureau.to_string())]);
         }
     });
-    // The meter keeps it.
-    let _gauge = observed.build();
 }

@@ -11,6 +11,7 @@ use caselock_domain::{id::RecordingId, time::Clock};
 use caselock_log::{Control, Entry, Head, Log, LogError, Member, Topic};
 use caselock_runtime::{
     health::Health,
+    process_span,
     trace::{self, TRACEPARENT},
 };
 use caselock_store::Store;
@@ -19,7 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, info_span};
+use tracing::{Instrument, Span};
 
 use crate::{config::MediaConfig, error::JobError, job::Jobs, metrics::MediaMetrics};
 
@@ -191,18 +192,7 @@ impl Service {
 /// The span of a job: part of its recording's trace.
 fn span(entry: &Entry) -> Span {
     let key = String::from_utf8_lossy(&entry.record.key);
-    let span = info_span!(
-        "media-job",
-        otel.kind = "consumer",
-        messaging.system = "kafka",
-        messaging.operation.type = "process",
-        messaging.operation.name = "process",
-        messaging.destination.name = Topic::MediaJobs.name(),
-        messaging.destination.partition.id = entry.partition,
-        messaging.consumer.group.name = GROUP,
-        kafka.offset = entry.offset,
-        recording = %key,
-    );
+    let span = process_span!("media-job", GROUP, Topic::MediaJobs, entry, recording = %key);
     let traceparent = entry.record.header_value(TRACEPARENT).map(|value| &value[..]);
     match key.parse::<RecordingId>() {
         Ok(recording) => trace::of_recording(&span, traceparent, recording.as_bytes()),

@@ -8,9 +8,10 @@ use std::{
 
 use caselock_domain::time::{Clock, Timestamp};
 use caselock_log::{Followed, Log, LogError, Offset, OpenLetters, Topic};
+use caselock_runtime::count::gauge;
 use jiff::SignedDuration;
-use opentelemetry::{KeyValue, global};
-use sqlx::Row;
+use opentelemetry::KeyValue;
+use sqlx::{AssertSqlSafe, Row};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Db, RegistryError, Rules};
@@ -63,16 +64,13 @@ impl Gauges {
         let numbers = Arc::new(Mutex::new(Numbers::default()));
         for name in [AWAITED, BY_BUREAU, UNDER_RETAINED, OVERDUE, OUTBOX, LETTERS] {
             let numbers = Arc::downgrade(&numbers);
-            let meter = global::meter("caselock-registry");
-            let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
+            gauge("caselock-registry", name, move |observer| {
                 let Some(numbers) = numbers.upgrade() else { return };
                 let numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
                 for (_, labels, number) in numbers.read.iter().chain(&numbers.letters).filter(|(of, ..)| *of == name) {
                     observer.observe(*number, labels);
                 }
             });
-            // The meter keeps it.
-            let _gauge = observed.build();
         }
         let work = async { tokio::join!(self.look(&numbers), self.follow_letters(&numbers)) };
         stop.run_until_cancelled(work).await;
@@ -92,13 +90,12 @@ impl Gauges {
     async fn read(&self, now: Timestamp) -> Result<Vec<Number>, RegistryError> {
         let mut numbers = self.awaited(now).await?;
         let since = now.checked_sub(TURN)?.as_second();
-        let failing = "SELECT COUNT(*) FROM locks WHERE failing_since IS NOT NULL AND $1 = $1";
-        for (name, statement) in [
-            (UNDER_RETAINED, failing.to_owned()),
-            (OVERDUE, format!("SELECT COUNT(*) FROM (SELECT 1 FROM locks WHERE look_at <= $1 LIMIT {ENOUGH}) AS due")),
-            (OUTBOX, format!("SELECT COUNT(*) FROM (SELECT 1 FROM outbox WHERE $1 = $1 LIMIT {ENOUGH}) AS waiting")),
+        for (name, rows, bound) in [
+            (UNDER_RETAINED, "locks WHERE failing_since IS NOT NULL".to_owned(), None),
+            (OVERDUE, format!("(SELECT 1 FROM locks WHERE look_at <= $1 LIMIT {ENOUGH}) AS due"), Some(since)),
+            (OUTBOX, format!("(SELECT 1 FROM outbox LIMIT {ENOUGH}) AS waiting"), None),
         ] {
-            numbers.push((name, Vec::new(), self.count(&statement, since).await?));
+            numbers.push((name, Vec::new(), self.count(&rows, bound).await?));
         }
         Ok(numbers)
     }
@@ -136,9 +133,11 @@ impl Gauges {
         Ok(numbers)
     }
 
-    async fn count(&self, statement: &str, bound: i64) -> Result<u64, RegistryError> {
+    async fn count(&self, rows: &str, bound: Option<i64>) -> Result<u64, RegistryError> {
         // Made of nothing but the words above.
-        let row = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).bind(bound).fetch_one(self.db.pool()).await?;
+        let statement = sqlx::query(AssertSqlSafe(format!("SELECT COUNT(*) FROM {rows}")));
+        let statement = bound.into_iter().fold(statement, |statement, bound| statement.bind(bound));
+        let row = statement.fetch_one(self.db.pool()).await?;
         Ok(row.try_get::<i64, _>(0)? as u64)
     }
 

@@ -1,9 +1,9 @@
-//! Instruments that are there from the start: a counter that shows 0 tells "nothing yet" from "nobody counts", and a rate over its
+//! Instruments, and that they are there from the start: a counter that shows 0 tells "nothing yet" from "nobody counts", and a rate over its
 //! first step is right.
 
 use opentelemetry::{
     KeyValue, global,
-    metrics::{Counter, Histogram},
+    metrics::{AsyncInstrument, Counter, Histogram},
 };
 
 /// A counter, from 0.
@@ -30,4 +30,13 @@ pub fn counter_by(
 /// A histogram of seconds, with these bounds.
 pub fn seconds(meter: &'static str, name: &'static str, bounds: &[f64]) -> Histogram<f64> {
     global::meter(meter).f64_histogram(name).with_boundaries(bounds.to_vec()).build()
+}
+
+/// A gauge that `look` tells whenever metrics are read. The meter keeps it.
+pub fn gauge(
+    meter: &'static str,
+    name: &'static str,
+    look: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
+) {
+    let _gauge = global::meter(meter).u64_observable_gauge(name).with_callback(look).build();
 }

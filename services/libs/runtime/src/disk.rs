@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::KeyValue;
+
+use crate::count::gauge;
 
 /// Has metrics tell how large the file system below `path` is, and how much of it is free, as what it is used for.
 pub fn observe(used_for: &'static str, path: PathBuf) {
@@ -12,14 +14,11 @@ pub fn observe(used_for: &'static str, path: PathBuf) {
         ("caselock_disk_available_bytes", |disk| disk.f_bavail),
     ] {
         let path = path.clone();
-        let meter = global::meter("caselock");
-        let observed = meter.u64_observable_gauge(name).with_callback(move |observer| {
+        gauge("caselock", name, move |observer| {
             // A file system that can't be asked has no number.
             if let Ok(disk) = rustix::fs::statvfs(&path) {
                 observer.observe(look(&disk) * disk.f_frsize, &[KeyValue::new("used_for", used_for)]);
             }
         });
-        // The meter keeps it.
-        let _gauge = observed.build();
     }
 }

@@ -11,6 +11,25 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 /// The name of the header.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// The span of a record that a group takes out of a topic and works on, by OpenTelemetry's conventions for messaging; then further fields.
+#[macro_export]
+macro_rules! process_span {
+    ($name:literal, $group:expr, $topic:expr, $entry:expr, $($field:tt)*) => {
+        tracing::info_span!(
+            $name,
+            otel.kind = "consumer",
+            messaging.system = "kafka",
+            messaging.operation.type = "process",
+            messaging.operation.name = "process",
+            messaging.destination.name = $topic.name(),
+            messaging.destination.partition.id = $entry.partition,
+            messaging.consumer.group.name = $group,
+            kafka.offset = $entry.offset,
+            $($field)*
+        )
+    };
+}
+
 /// The current span as a `traceparent`; `None` where no traces are recorded.
 pub fn traceparent() -> Option<String> {
     let mut header = Header(None);

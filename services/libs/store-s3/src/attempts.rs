@@ -5,14 +5,17 @@ use std::{error::Error, fmt};
 
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef};
 use aws_smithy_runtime_api::client::{orchestrator::Metadata, retries::RequestAttempts};
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use caselock_runtime::count::counter_by;
+use opentelemetry::{KeyValue, metrics::Counter};
+
+const OPERATION: &str = "operation";
 
 /// Counts `caselock_store_retries`, by S3's operation; refuses what would go neither signed nor beneath TLS.
 pub struct Attempts(Counter<u64>);
 
 impl Attempts {
     pub fn new() -> Self {
-        Self(global::meter("caselock-store").u64_counter("caselock_store_retries").build())
+        Self(counter_by("caselock-store", "caselock_store_retries", OPERATION, []))
     }
 }
 
@@ -36,7 +39,7 @@ impl Intercept for Attempts {
         let Some(operation) = cfg.load::<Metadata>().map(|metadata| metadata.name().to_owned()) else { return Ok(()) };
         let is_again = cfg.load::<RequestAttempts>().is_some_and(|attempts| attempts.attempts() > 1);
         // There from an operation's first call on, at 0.
-        self.0.add(u64::from(is_again), &[KeyValue::new("operation", operation)]);
+        self.0.add(u64::from(is_again), &[KeyValue::new(OPERATION, operation)]);
         Ok(())
     }
 
