@@ -12,14 +12,13 @@ install() {
   hold_lock "$(cache_dir)/chart-tools.lock"
   # Which brings Go, where it is missing.
   "$here/s3.sh" install
-  local go tool name
-  go=$(type -P go) || go=$(cache_dir)/go/bin/go
+  local tool name
   for tool in helm.sh/helm/v4/cmd/helm@v4.3.2 github.com/helm-unittest/helm-unittest/cmd/helm-unittest@v1.0.0 \
     github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0 \
     github.com/prometheus/prometheus/cmd/promtool@v0.316.0; do
     name=${tool%@*}
     name=${name##*/}
-    [[ -x $bin/$name ]] || { say "going to install $name (built from its Go module)"; GOBIN=$bin "$go" install "$tool"; }
+    [[ -x $bin/$name ]] || { say "going to install $name (built from its Go module)"; GOBIN=$bin go install "$tool"; }
   done
   local python
   python=$(cache_dir)/chart-python-1

@@ -20,12 +20,6 @@ home=$(cache_dir)/k8s-$version
 bin=$home/bin
 socket=/run/caselock-k8s/containerd.sock
 
-go() {
-  local go
-  go=$(type -P go) || go=$(cache_dir)/go/bin/go
-  "$go" "$@"
-}
-
 install() {
   local packages=(containerd runc etcd-server containernetworking-plugins conntrack nftables iproute2 debootstrap podman) package missing=()
   for package in "${packages[@]}"; do

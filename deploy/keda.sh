@@ -11,12 +11,6 @@ version=2.21.0
 image=localhost/caselock/keda:$version
 tar=$(cache_dir)/keda-$version.tar
 
-go() {
-  local go
-  go=$(type -P go) || go=$(cache_dir)/go/bin/go
-  "$go" "$@"
-}
-
 module() { go mod download -json "github.com/kedacore/keda/v2@v$version" | sed -n "s/.*\"$1\": \"\(.*\)\".*/\1/p"; }
 
 install() {

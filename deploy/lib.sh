@@ -9,6 +9,13 @@ die() { say "$*"; exit 1; }
 
 cache_dir() { realpath -m -- "${CASELOCK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caselock}"; }
 
+# go ARGUMENT…: this machine's Go, or the one that `s3.sh install` brings where there is none.
+go() {
+  local program
+  program=$(type -P go) || program=$(cache_dir)/go/bin/go
+  "$program" "$@"
+}
+
 # server_dir DIR: DIR as an absolute path. Refuses characters that a server's configuration gives a meaning to.
 server_dir() {
   [[ -n $1 && $1 != *[$'\n,\\{}']* ]] || die "not usable as a server's folder: '$1'"

@@ -13,10 +13,8 @@ prometheus=$(cache_dir)/tools/bin/prometheus
 install_prometheus() {
   [[ ! -x $prometheus ]] || return 0
   hold_lock "$(cache_dir)/prometheus.lock"
-  local go
-  go=$(type -P go) || go=$(cache_dir)/go/bin/go
   say "going to install Prometheus $version (built from its Go module)"
-  GOBIN=$(dirname -- "$prometheus") "$go" install "github.com/prometheus/prometheus/cmd/prometheus@$version"
+  GOBIN=$(dirname -- "$prometheus") go install "github.com/prometheus/prometheus/cmd/prometheus@$version"
   # What is started from here on must not hold it.
   exec 9>&-
 }

@@ -156,9 +156,7 @@ toxiproxy() {
   program=$(cache_dir)/toxiproxy/toxiproxy-server
   if [[ ! -x $program ]]; then
     say "going to install toxiproxy (built from its Go module)"
-    local go=go
-    command -v go >/dev/null || go=$(cache_dir)/go/bin/go
-    GOBIN=$(cache_dir)/toxiproxy "$go" install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
+    GOBIN=$(cache_dir)/toxiproxy go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
     mv -- "$(cache_dir)/toxiproxy/server" "$program"
   fi
   while port=$((12000 + RANDOM % 7000)); answers "$port"; do :; done
