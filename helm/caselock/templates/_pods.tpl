@@ -102,8 +102,33 @@ spec:
       {{- with $values.hostAliases }}
       hostAliases: {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- with $values.initContainers }}
-      initContainers: {{- toYaml . | nindent 8 }}
+      {{- $rebuild := and (eq .component "registry") $values.rebuild }}
+      {{- if or $values.initContainers $rebuild }}
+      initContainers:
+        {{- with $values.initContainers }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- if $rebuild }}
+        # Before a registry is at work on a database that was restored.
+        - name: rebuild
+          image: {{ include "caselock.image" . }}
+          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+          args: [--config, /etc/caselock/settings/settings.toml, rebuild, --from-store]
+          securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 12 }}
+          {{- with $values.extraEnv }}
+          env: {{- toYaml . | nindent 12 }}
+          {{- end }}
+          {{- with $values.envFrom }}
+          envFrom: {{- toYaml . | nindent 12 }}
+          {{- end }}
+          resources: {{- toYaml $values.resources | nindent 12 }}
+          volumeMounts:
+            - {name: settings, mountPath: /etc/caselock/settings, readOnly: true}
+            {{- include "caselock.secretMounts" . | trim | nindent 12 }}
+            {{- with $values.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+        {{- end }}
       {{- end }}
       containers:
         - name: {{ .component }}

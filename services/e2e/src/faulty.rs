@@ -107,6 +107,10 @@ impl Log for FaultyLog {
         self.inner.partitions(topic)
     }
 
+    fn name(&self, topic: Topic) -> String {
+        self.inner.name(topic)
+    }
+
     async fn append(&self, topic: Topic, partition: u32, record: Record) -> std::result::Result<Offset, LogError> {
         self.faults.change(self.inner.append(topic, partition, record)).await
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use caselock_log::{Offset, Topic};
+use caselock_log::Offset;
 use caselock_runtime::{
     secret::Secret,
     watched::{LOOK, Watched},
@@ -142,10 +142,11 @@ impl Db {
         Ok(transaction)
     }
 
-    /// Up to where each partition of a topic was read.
-    pub async fn positions(&self, topic: Topic) -> Result<BTreeMap<u32, Offset>, RegistryError> {
+    /// Up to where each partition of a topic was read, by its name in its log. Of topics that were made under new names
+    /// nothing was.
+    pub async fn positions(&self, topic: &str) -> Result<BTreeMap<u32, Offset>, RegistryError> {
         let rows = sqlx::query("SELECT partition_number, next_offset FROM reads WHERE topic = $1");
-        let rows = rows.bind(topic.name()).fetch_all(&self.pool).await?;
+        let rows = rows.bind(topic).fetch_all(&self.pool).await?;
         let position = |row: &sqlx::any::AnyRow| {
             let (partition, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             Ok((partition as u32, offset as Offset))
@@ -174,7 +175,7 @@ impl Db {
 /// Notes, with what was read, how far.
 pub async fn advance(
     transaction: &mut Transaction<'static, Any>,
-    topic: Topic,
+    topic: &str,
     partition: u32,
     next: Offset,
 ) -> Result<(), RegistryError> {
@@ -183,7 +184,7 @@ pub async fn advance(
          ON CONFLICT (topic, partition_number) DO UPDATE SET next_offset = excluded.next_offset
          WHERE excluded.next_offset > reads.next_offset",
     )
-    .bind(topic.name())
+    .bind(topic)
     .bind(i64::from(partition))
     .bind(next as i64)
     .execute(&mut **transaction)

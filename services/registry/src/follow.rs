@@ -84,7 +84,7 @@ impl Following {
         topics: &Mutex<Vec<Topic>>,
         health: &Health,
     ) -> Result<(), RegistryError> {
-        let known = self.cases.db.positions(topic).await?;
+        let known = self.cases.db.positions(&self.log.name(topic)).await?;
         let partitions = 0..self.log.partitions(topic);
         let from: Vec<_> = partitions.map(|p| (p, known.get(&p).copied().unwrap_or_default())).collect();
         let mut unread: Vec<u32> = from.iter().map(|(partition, _)| *partition).collect();
@@ -109,7 +109,7 @@ impl Following {
     /// Reads every partition to the end it has now, and returns: what was written before the call is in the database.
     pub async fn catch_up(&self) -> Result<(), RegistryError> {
         for topic in TOPICS {
-            let known = self.cases.db.positions(topic).await?;
+            let known = self.cases.db.positions(&self.log.name(topic)).await?;
             let mut behind = BTreeMap::new();
             for partition in 0..self.log.partitions(topic) {
                 let end = self.log.end(topic, partition).await?;
@@ -140,7 +140,7 @@ impl Following {
     /// Notes an end that no record stands before: what was there is compacted away, and need not be looked for again.
     async fn reached(&self, topic: Topic, partition: u32, position: Offset) -> Result<(), RegistryError> {
         let mut tx = self.cases.db.begin().await?;
-        advance(&mut tx, topic, partition, position).await?;
+        advance(&mut tx, &self.log.name(topic), partition, position).await?;
         Ok(tx.commit().await?)
     }
 
@@ -164,8 +164,9 @@ impl Following {
         for what in read {
             self.note(&mut tx, what).await?;
         }
+        let name = self.log.name(topic);
         for (partition, next) in &passed.next {
-            advance(&mut tx, topic, *partition, *next).await?;
+            advance(&mut tx, &name, *partition, *next).await?;
         }
         tx.commit().await?;
         *passed = PassedOver { next: BTreeMap::new(), noted_at: Some(Instant::now()) };

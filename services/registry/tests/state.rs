@@ -26,11 +26,15 @@ on_both_databases!(
     a_rebuild_that_was_stopped_goes_on,
     a_rebuild_that_dies_anywhere_goes_on_and_loosens_nothing_meanwhile,
     what_cannot_be_read_is_passed_over,
+    topics_of_another_name_are_read_from_their_beginning,
 );
 
 /// A bench on which three recordings are stored.
 async fn stored() -> Bench {
-    let bench = Bench::embedded().await;
+    stored_on(Bench::embedded().await).await
+}
+
+async fn stored_on(bench: Bench) -> Bench {
     let _archiver = bench.archiver(None);
     for (key, length) in [("a", 10), ("b", 9 << 20), ("c", 3000)] {
         let path = bench.dir.path().join(key);
@@ -65,7 +69,8 @@ async fn events_and_bucket_give_the_same_state(kind: Kind) {
     // Bucket first, then events: nothing new.
     following(&bench, &rebuilt.db).catch_up().await.unwrap();
     assert_eq!(dump(&rebuilt.db).await, state);
-    assert_eq!(rebuilt.db.positions(Topic::Events).await.unwrap(), followed.db.positions(Topic::Events).await.unwrap());
+    let events = bench.log.name(Topic::Events);
+    assert_eq!(rebuilt.db.positions(&events).await.unwrap(), followed.db.positions(&events).await.unwrap());
     // What a reopened database says.
     let again = Db::open(&*followed.url).await.unwrap();
     assert_eq!(dump(&again).await, state);
@@ -229,7 +234,27 @@ async fn what_cannot_be_read_is_passed_over(kind: Kind) {
     following(&bench, &fresh.db).catch_up().await.unwrap();
     assert_eq!(dump(&fresh.db).await.iter().filter(|line| line.starts_with("recordings")).count(), 3);
     let end = bench.log.bounds(Topic::Events, partition).await.unwrap().end;
-    assert_eq!(fresh.db.positions(Topic::Events).await.unwrap()[&partition], end);
+    assert_eq!(fresh.db.positions(&bench.log.name(Topic::Events)).await.unwrap()[&partition], end);
+}
+
+/// The topics were made anew under other names: how far the old ones were read says nothing of them.
+async fn topics_of_another_name_are_read_from_their_beginning(kind: Kind) {
+    let fresh = kind.fresh().await;
+    let old = Bench::distributed().await;
+    for topic in [Topic::Events, Topic::Uploads] {
+        for partition in 0..old.log.partitions(topic) {
+            for _ in 0..50 {
+                old.log.append(topic, partition, Record::new("noise", "noise")).await.unwrap();
+            }
+        }
+    }
+    following(&old, &fresh.db).catch_up().await.unwrap();
+    let new = stored_on(Bench::distributed().await).await;
+    following(&new, &fresh.db).catch_up().await.unwrap();
+    assert_eq!(dump(&fresh.db).await.iter().filter(|line| line.starts_with("recordings")).count(), 3);
+    let ends = new.log.end(Topic::Events, 0).await.unwrap();
+    let read = fresh.db.positions(&new.log.name(Topic::Events)).await.unwrap();
+    assert_eq!(read.get(&0).copied().unwrap_or_default(), ends);
 }
 
 /// The password is changed in the database and in the file: new connections are made with it. Another database in the file is refused.

@@ -128,6 +128,10 @@ impl Log for KafkaLog {
         self.partitions.get(&topic).copied().unwrap_or(1)
     }
 
+    fn name(&self, topic: Topic) -> String {
+        self.config.topic(topic)
+    }
+
     async fn append(&self, topic: Topic, partition: u32, record: Record) -> Result<Offset, LogError> {
         self.producer.append(topic, partition, record).await
     }

@@ -36,6 +36,10 @@ pub trait Log: Send + Sync + 'static {
     /// How many partitions a topic has. Fixed for the topic's life.
     fn partitions(&self, topic: Topic) -> u32;
 
+    /// What the topic is called where it lies. Who keeps how far it has read keeps this name with it: under another name
+    /// lies another log, whose offsets have nothing to do with these.
+    fn name(&self, topic: Topic) -> String;
+
     /// Appends a record. When this returns an offset, the record is durable: it survives the death of any process, and
     /// with Kafka of as many brokers as the topic's settings allow.
     async fn append(&self, topic: Topic, partition: u32, record: Record) -> Result<Offset, LogError>;

@@ -65,6 +65,10 @@ impl Log for EmbeddedLog {
         PARTITIONS
     }
 
+    fn name(&self, topic: Topic) -> String {
+        topic.name().to_owned()
+    }
+
     async fn append(&self, topic: Topic, partition: u32, record: Record) -> Result<Offset, LogError> {
         self.writer.append(topic, partition, record).await
     }
