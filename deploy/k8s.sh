@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A real Kubernetes of one node, for tests, on a Debian machine without Docker, as root: control plane, kubelet, kube-proxy and CoreDNS built
+# A real Kubernetes of one node, or two, for tests, on a Debian machine without Docker, as root: control plane, kubelet, kube-proxy and CoreDNS built
 # from their Go modules, containerd, runc and etcd from Debian.
 #
 #   k8s.sh install      builds what is missing (some ten minutes, once), into the cache
 #   k8s.sh start DIR    starts it, with everything it writes in DIR; DIR/kubeconfig reaches it
+#   k8s.sh grow DIR     adds a second node
 #   k8s.sh load DIR TAR loads an image (podman save --format docker-archive)
 #   k8s.sh path         prints the folder of its programs, kubectl among them
 #   k8s.sh stop DIR     ends it, pods as well, and removes DIR
@@ -18,7 +19,6 @@ version=1.34.2
 host=10.244.0.1
 home=$(cache_dir)/k8s-$version
 bin=$home/bin
-socket=/run/caselock-k8s/containerd.sock
 
 install() {
   local packages=(containerd runc etcd-server containernetworking-plugins conntrack nftables iproute2 debootstrap podman) package missing=()
@@ -85,12 +85,9 @@ start() {
   [[ ! -e $dir/kubeconfig && ! -e /run/caselock-k8s ]] || die "one is there already: $dir, /run/caselock-k8s"
   ! ip link show cni0 >/dev/null 2>&1 || die "this machine has a pod network already (cni0): another Kubernetes?"
   ! answers 22379 && ! answers 22380 || die "something answers where etcd would (22379, 22380)"
-  mkdir -p -- "$dir/cni" /run/caselock-k8s
+  mkdir -p -- "$dir" /run/caselock-k8s
   cd -- "$dir"
-  # This machine's own address on the pods' bridge is the node's as well.
-  ip link add cni0 type bridge
-  ip addr replace "$host/24" dev cni0
-  ip link set cni0 up
+  bridge 1
   sysctl -qw net.ipv4.ip_forward=1
   local token
   token=$(openssl rand -hex 16)
@@ -123,26 +120,7 @@ CONFIG
   part controllers "$bin/kube-controller-manager" --kubeconfig=kubeconfig --service-account-private-key-file=sa.key \
     --root-ca-file=certs/apiserver.crt --use-service-account-credentials=true --leader-elect=false
   part scheduler "$bin/kube-scheduler" --kubeconfig=kubeconfig --leader-elect=false
-  cat >cni/10-bridge.conflist <<CONFIG
-{"cniVersion": "0.4.0", "name": "pods", "plugins": [
-  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipam": {"type": "host-local",
-   "ranges": [[{"subnet": "10.244.0.0/24", "rangeStart": "10.244.0.10"}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "$dir/ipam"}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}
-CONFIG
-  cat >containerd.toml <<CONFIG
-version = 2
-root = "$dir/containerd"
-state = "/run/caselock-k8s/state"
-[grpc]
-  address = "$socket"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/caselock/pause:latest"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "$dir/cni"
-CONFIG
-  part containerd containerd -c containerd.toml
+  runtime 1
   cat >Corefile <<CONFIG
 .:53 {
   bind $host
@@ -157,22 +135,74 @@ CONFIG
 }
 CONFIG
   part coredns "$bin/coredns" -conf Corefile
-  part proxy "$bin/kube-proxy" --kubeconfig=kubeconfig --proxy-mode=nftables --hostname-override=node1 --cluster-cidr=10.244.0.0/24 \
+  part proxy "$bin/kube-proxy" --kubeconfig=kubeconfig --proxy-mode=nftables --hostname-override=node1 --cluster-cidr=10.244.0.0/16 \
     --conntrack-max-per-core=0 --metrics-bind-address=127.0.0.1:20249 --healthz-bind-address=127.0.0.1:20256
   # What keeps a pod's namespaces.
   "$here/images/bases.sh"
   printf 'FROM localhost/caselock/debian\nCMD ["/bin/sleep", "infinity"]\n' | podman build -q "${limits[@]}" -t localhost/caselock/pause - >/dev/null
   podman save -q --format docker-archive -o pause.tar localhost/caselock/pause:latest
   load "$dir/pause.tar"
-  cat >kubelet.yaml <<CONFIG
+  kubelet 1
+  say "Kubernetes $version is ready: KUBECONFIG=$dir/kubeconfig"
+}
+
+# A node is its containerd, its kubelet and its pods' bridge: the first has 10.244.0.0/24, and this machine's own address on it, $host, is the node's as well;
+# the second has 10.244.1.0/24.
+socket_of() { printf '/run/caselock-k8s/containerd%s.sock\n' "$1"; }
+address_of() { printf '10.244.%s.1\n' "$(($1 - 1))"; }
+
+bridge() {
+  ip link add "cni$(($1 - 1))" type bridge
+  ip addr replace "$(address_of "$1")/24" dev "cni$(($1 - 1))"
+  ip link set "cni$(($1 - 1))" up
+}
+
+runtime() {
+  local subnet
+  subnet=$(address_of "$1")
+  mkdir -p -- "cni$1"
+  cat >"cni$1/10-bridge.conflist" <<CONFIG
+{"cniVersion": "0.4.0", "name": "pods$1", "plugins": [
+  {"type": "bridge", "bridge": "cni$(($1 - 1))", "isGateway": true, "hairpinMode": true, "ipam": {"type": "host-local",
+   "ranges": [[{"subnet": "${subnet%.1}.0/24", "rangeStart": "${subnet%.1}.10"}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "$dir/ipam"}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+CONFIG
+  cat >"containerd$1.toml" <<CONFIG
+version = 2
+root = "$dir/containerd$1"
+state = "/run/caselock-k8s/state$1"
+[grpc]
+  address = "$(socket_of "$1")"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/caselock/pause:latest"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "$dir/cni$1"
+CONFIG
+  part "containerd$1" containerd -c "containerd$1.toml"
+}
+
+kubelet() {
+  local cgroups=/ controller
+  # A kubelet takes away what of its own it does not know: not the other's.
+  if (($1 > 1)); then
+    cgroups=/caselock-node$1
+    for controller in /sys/fs/cgroup/*/; do
+      mkdir -p -- "$controller$cgroups"
+      [[ ! -e $controller/cpuset.cpus ]] || { cat "$controller/cpuset.cpus" >"$controller$cgroups/cpuset.cpus"; cat "$controller/cpuset.mems" >"$controller$cgroups/cpuset.mems"; }
+    done
+  fi
+  cat >"kubelet$1.yaml" <<CONFIG
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-address: $host
+address: $(address_of "$1")
 port: 20250
-healthzPort: 20248
+healthzPort: $((20240 + $1))
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs
+cgroupRoot: $cgroups
 enforceNodeAllocatable: []
 failSwapOn: false
 failCgroupV1: false
@@ -180,19 +210,41 @@ oomScoreAdj: 0
 # What is loaded can be pulled from nowhere: none of it is ever taken away for room.
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: "100Mi", nodefs.available: "1%", imagefs.available: "1%"}
-containerRuntimeEndpoint: unix://$socket
+containerRuntimeEndpoint: unix://$(socket_of "$1")
 clusterDNS: ["$host"]
 clusterDomain: cluster.local
 CONFIG
-  part kubelet "$bin/kubelet" --config=kubelet.yaml --kubeconfig=kubeconfig --root-dir="$dir/kubelet" --cert-dir=certs \
-    --hostname-override=node1 --node-ip="$host"
-  until_true 'the node' "$bin/kubectl" wait --for=condition=Ready node/node1 --timeout=1s
-  say "Kubernetes $version is ready: KUBECONFIG=$dir/kubeconfig"
+  part "kubelet$1" "$bin/kubelet" --config="kubelet$1.yaml" --kubeconfig=kubeconfig --root-dir="$dir/kubelet$1" --cert-dir="certs$1" \
+    --hostname-override="node$1" --node-ip="$(address_of "$1")"
+  until_true "node$1" "$bin/kubectl" wait --for=condition=Ready "node/node$1" --timeout=1s
+}
+
+# grow: a second node beside the first, with what is loaded there, to drain one of the two.
+grow() {
+  [[ -e $dir/kubeconfig && ! -e $dir/kubelet2.yaml ]] || die "there is no cluster of one node in $dir"
+  cd -- "$dir"
+  export KUBECONFIG=$dir/kubeconfig
+  bridge 2
+  runtime 2
+  until_true containerd2 test -S "$(socket_of 2)"
+  local image images
+  mapfile -t images < <(ctr -a "$(socket_of 1)" -n k8s.io images ls -q | grep -v '^sha256:')
+  for image in "${images[@]}"; do
+    ctr -a "$(socket_of 1)" -n k8s.io images export image.tar "$image"
+    ctr -a "$(socket_of 2)" -n k8s.io images import image.tar >/dev/null
+  done
+  rm -f -- image.tar
+  kubelet 2
+  say 'node2 is ready'
 }
 
 load() {
-  until_true containerd test -S "$socket"
-  ctr -a "$socket" -n k8s.io images import "$1" >/dev/null
+  local node
+  for node in 1 2; do
+    [[ -e $dir/containerd$node.toml ]] || continue
+    until_true "containerd$node" test -S "$(socket_of "$node")"
+    ctr -a "$(socket_of "$node")" -n k8s.io images import "$1" >/dev/null
+  done
 }
 
 # finish NAME…: ends parts, and waits until they are gone.
@@ -215,18 +267,22 @@ stop() {
   if [[ -e $dir/kubeconfig ]]; then
     KUBECONFIG=$dir/kubeconfig timeout 30 "$bin/kubectl" delete pods --all -A --force --grace-period=0 >/dev/null 2>&1 || true
   fi
-  finish kubelet proxy coredns scheduler controllers apiserver etcd
-  local task
-  if [[ -S $socket ]]; then
-    for task in $(ctr -a "$socket" -n k8s.io tasks ls -q); do ctr -a "$socket" -n k8s.io tasks kill -s 9 "$task" 2>/dev/null || true; done
-    sleep 1
-  fi
-  finish containerd
-  pkill -KILL -f "containerd-shim-runc-v2 .*-address $socket" || true
+  finish kubelet1 kubelet2 proxy coredns scheduler controllers apiserver etcd
+  local task node socket
+  for node in 1 2; do
+    socket=$(socket_of "$node")
+    if [[ -S $socket ]]; then
+      for task in $(ctr -a "$socket" -n k8s.io tasks ls -q); do ctr -a "$socket" -n k8s.io tasks kill -s 9 "$task" 2>/dev/null || true; done
+      sleep 1
+    fi
+    finish "containerd$node"
+    pkill -KILL -f "containerd-shim-runc-v2 .*-address $socket" || true
+    ip link del "cni$((node - 1))" 2>/dev/null || true
+    find /sys/fs/cgroup/*/"caselock-node$node" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
   awk '{ print $2 }' /proc/mounts | grep -E "^($dir|/run/caselock-k8s)" | sort -r | xargs -r -n1 umount -l || true
   nft delete table ip kube-proxy 2>/dev/null || true
   nft delete table ip6 kube-proxy 2>/dev/null || true
-  ip link del cni0 2>/dev/null || true
   cd /
   rm -rf -- "$dir" /run/caselock-k8s
 }
@@ -234,7 +290,7 @@ stop() {
 case "$#:${1:-}" in
   1:install) install ;;
   1:path) printf '%s\n' "$bin" ;;
-  2:start | 2:stop) dir=$(server_dir "$2"); "$1" ;;
+  2:start | 2:grow | 2:stop) dir=$(server_dir "$2"); "$1" ;;
   3:load) dir=$(server_dir "$2"); load "$3" ;;
   *) usage ;;
 esac

@@ -84,7 +84,8 @@ start() {
   settings >"$dir/server.properties"
   if [[ ! -f $dir/data/meta.properties ]]; then
     local id
-    id=$(head -c 16 /dev/urandom | base64 | tr '+/' 'xy' | tr -d '=')
+    [[ ! -s $dir/cluster-id ]] || id=$(<"$dir/cluster-id")
+    : "${id:=$(head -c 16 /dev/urandom | base64 | tr '+/' 'xy' | tr -d '=')}"
     java -Xmx256m -cp "$home/libs/*" kafka.tools.StorageTool format -t "$id" -c "$dir/server.properties" \
       >"$dir/format.log" 2>&1 || { cat -- "$dir/format.log" >&2; die "could not format $dir/data"; }
   fi
@@ -143,6 +144,8 @@ log.retention.check.interval.ms=1000
 log.cleaner.backoff.ms=1000
 log.segment.delete.delay.ms=1000
 EOT
+  # One of several (kafka-cluster.sh): what it says comes last, and counts.
+  [[ ! -s $dir/cluster ]] || cat -- "$dir/cluster"
 }
 
 environment() {

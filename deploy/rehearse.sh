@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# The runbooks, rehearsed: the chart on a real Kubernetes, beside three brokers of Kafka, an S3 server and PostgreSQL on this machine; each trouble is
+# really made, and the page's own blocks are run, as they stand there, in their order. As root, on Debian; needs what k8s-test.sh needs.
+#
+#   rehearse.sh [PAGE…]          everything: up, the pages (all that have a rehearsal, by default), down
+#   rehearse.sh up DIR           only brings it up, in DIR (what is up already stays)
+#   rehearse.sh run DIR PAGE…    runs pages on what is up
+#   rehearse.sh down DIR         ends it
+#
+# A page is a file of services/docs/runbooks/ without its .md. Its ```sh blocks are what an operator types. What the world does meanwhile stands in
+# between as `<!-- rehearsal: COMMAND -->`: functions of this script.
+set -Eeuo pipefail
+# shellcheck source=deploy/k8s-lib.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/k8s-lib.sh"
+cd -- "$deploy/.."
+namespace=caselock-rehearsal
+runbooks=services/docs/runbooks
+export CASELOCK_LOAD_PARTITIONS=12
+
+up() {
+  install_tools
+  cluster
+  servers kafka-cluster s3 postgres
+  programs
+  local admin=$CASELOCK_TEST_POSTGRES
+  # A database and a role of its own: the one may be dropped, the other gets a new password.
+  psql -q "$admin" -c "CREATE ROLE registry LOGIN PASSWORD 'first'" -c 'CREATE DATABASE caselock OWNER registry'
+  CASELOCK_TEST_POSTGRES=${admin%%://*}://registry:first@${admin##*@}
+  CASELOCK_TEST_POSTGRES=${CASELOCK_TEST_POSTGRES%/*}/caselock
+  "$CASELOCK_PROGRAMS/caselock-loadtest" prepare --topic-prefix unused.
+  # A key that may be ended.
+  S3_ACCESS_KEY=caselockfirst S3_SECRET_KEY=$(openssl rand -hex 20)
+  mc alias set store "$CASELOCK_TEST_S3_ENDPOINT" "$CASELOCK_TEST_S3_ACCESS_KEY" "$CASELOCK_TEST_S3_SECRET_KEY" >/dev/null
+  mc admin user svcacct add store "$CASELOCK_TEST_S3_ACCESS_KEY" --access-key "$S3_ACCESS_KEY" --secret-key "$S3_SECRET_KEY" >/dev/null
+  secrets
+  ARCHIVERS=2 values >"$scratch/values.yaml"
+  "$CASELOCK_PROGRAMS/caselock-loadtest" footage "$scratch/footage" --count 12 --size 20M >/dev/null
+  step 'helm install'
+  helm -n "$namespace" install caselock helm/caselock -f "$scratch/values.yaml" --wait --timeout 5m >/dev/null
+  local name
+  for name in KUBECONFIG CASELOCK_SERVER_HOST S3_ACCESS_KEY S3_SECRET_KEY images node ca CASELOCK_PROGRAMS CASELOCK_TEST_POSTGRES "${!CASELOCK_TEST_KAFKA@}" "${!CASELOCK_TEST_S3_@}"; do
+    printf 'export %s=%q\n' "$name" "${!name}"
+  done >"$scratch/state"
+  printf 'export DATABASE_ADMIN=%q\n' "$admin" >>"$scratch/state"
+}
+
+install_tools() {
+  local tools
+  tools=$(cache_dir)/tools/bin
+  [[ -x $tools/mc ]] || { "$deploy/s3.sh" install; say "going to install mc (built from its Go module)"; GOBIN=$tools go install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9; }
+  command -v faketime >/dev/null || debian_packages faketime
+}
+
+down() {
+  local server
+  [[ -z ${load:-} ]] || kill "$load" 2>/dev/null || true
+  [[ ! -d $scratch/k8s ]] || "$deploy/k8s.sh" stop "$scratch/k8s" || true
+  for server in kafka-cluster s3 s3-new postgres; do
+    [[ ! -d $scratch/$server ]] || "$deploy/${server%-new}.sh" stop "$scratch/$server" || true
+  done
+  awk '{ print $2 }' /proc/mounts | grep -F -- "$scratch/" | sort -r | xargs -r -n1 umount -l || true
+  rm -rf -- "$scratch"
+}
+
+# rehearse PAGE: runs it, from its first block to its last.
+rehearse() {
+  local page=$runbooks/$1.md began=$SECONDS script=$scratch/$1.sh
+  step "$1"
+  # Each block is printed before it is run.
+  awk '
+    /^ *<!-- rehearsal: .* -->$/ { sub(/^ *<!-- rehearsal: /, ""); sub(/ -->$/, ""); print; next }
+    /^ *```sh$/ { inside = 1; indent = index($0, "`") - 1; block = ""; next }
+    /^ *```$/ && inside { inside = 0; quoted = block; gsub(/\047/, "\047\\\047\047", quoted); printf "printf \"%%s\" \047%s\047 | sed \"s/^/  $ /\" >&2\n%s", quoted, block; next }
+    inside { block = block substr($0, indent + 1) "\n" }' "$page" >"$script"
+  [[ -s $script ]] || die "$page has no rehearsal"
+  (
+    trap 'say "failed in $script, line $LINENO"; failed' ERR
+    export NAMESPACE=$namespace RELEASE=caselock NAME=caselock VALUES=$scratch/values.yaml KAFKA=$CASELOCK_TEST_KAFKA BUCKET=load S3_ENDPOINT=$CASELOCK_TEST_S3_ENDPOINT
+    load='' uploading=''
+    trap '[[ -z $load$uploading ]] || kill $load $uploading 2>/dev/null || true' EXIT
+    # shellcheck source=/dev/null
+    source "$script"
+  )
+  say "$1: rehearsed in $((SECONDS - began)) s"
+}
+
+# What an operator has at hand.
+kafka_tool() { java -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$("$deploy/kafka.sh" libs)/*" "org.apache.kafka.tools.$1" "${@:2}"; }
+kafka-topics.sh() { kafka_tool TopicCommand "$@"; }
+kafka-log-dirs.sh() { kafka_tool LogDirsCommand "$@"; }
+kafka-consumer-groups.sh() { kafka_tool consumer.group.ConsumerGroupCommand "$@"; }
+mc() { MC_CONFIG_DIR=$scratch/mc "$(cache_dir)/tools/bin/mc" "$@"; }
+psql() { command psql -X -v ON_ERROR_STOP=1 "$@"; }
+
+# What the world does.
+# load_starts SECONDS: uploads arrive for so long, with cases and without.
+load_starts() { load "$scratch/footage" "load-$RANDOM" --files 1 --rate 0.3 --for "$1" --cases; }
+# upload_starts FILE RATE [KEYS]: by the bureau's command, over a line of so many bytes a second.
+upload_starts() {
+  local port
+  port=$(k get service caselock-gateway -o jsonpath='{.spec.ports[0].nodePort}')
+  "$CASELOCK_PROGRAMS/caselock" upload "$1" --server "https://$node:$port" --ca "$ca/ca.pem" --cert "$ca/demo.pem" --key "$ca/demo.key" \
+    --receipt-keys "${3:-$ca/receipt-key.pub.pem}" --journal "$scratch/journal" --bwlimit "$2" >"$scratch/upload.log" 2>&1 &
+  uploading=$!
+}
+# upload_is_under_way: some of it is acknowledged.
+upload_is_under_way() {
+  until k exec deploy/caselock-archiver -- caselock-admin --config /etc/caselock/settings/settings.toml uploads list | tee -a "$scratch/uploads.log" | grep -q .; do
+    kill -0 "$uploading" || die 'the upload ended too soon'
+    sleep 1
+  done
+}
+upload_ends() { wait "$uploading" || { tail -n 20 "$scratch/upload.log" >&2; die "the upload did not end well"; }; uploading=; tail -n 3 "$scratch/upload.log"; }
+# second_node: where what is drained finds room.
+second_node() { kubectl get node node2 >/dev/null 2>&1 || "$deploy/k8s.sh" grow "$scratch/k8s"; }
+# keys_back: those that there were, of all kinds.
+keys_back() {
+  psql -q "$DATABASE_ADMIN" -c "ALTER ROLE registry PASSWORD 'first'"
+  mc admin user svcacct add store "$CASELOCK_TEST_S3_ACCESS_KEY" --access-key "$S3_ACCESS_KEY" --secret-key "$S3_SECRET_KEY" >/dev/null
+  secrets
+  k rollout restart deployment >/dev/null
+  local part
+  for part in gateway archiver media registry; do rolled "$part"; done
+}
+broker() { printf '%s\n' "$scratch/kafka-cluster/$1"; }
+broker_dies() { "$deploy/kafka.sh" kill "$(broker "$1")"; }
+broker_starts() { "$deploy/kafka.sh" start "$(broker "$1")"; }
+store_dies() { "$deploy/s3.sh" kill "$scratch/s3"; }
+store_starts() { "$deploy/s3.sh" start "$scratch/s3"; }
+# clock_wrong PART OFFSET: new pods of it have such a clock (faketime), and are rolled out. clock_right PART: as before.
+clock_wrong() {
+  local image=$images/$1:late
+  cp -- /usr/lib/*/faketime/libfaketimeMT.so.1 "$scratch/faketime.so"
+  printf 'FROM localhost/caselock/%s:test\nCOPY faketime.so /faketime.so\n' "$1" | podman build -q "${limits[@]}" -t "localhost/caselock/$1:late" -f - "$scratch" >/dev/null
+  image_in "$1:late"
+  revision=$(k get deployment "caselock-$1" -o jsonpath='{.metadata.annotations.deployment\.kubernetes\.io/revision}')
+  k set image "deployment/caselock-$1" "$1=$image" >/dev/null
+  k set env "deployment/caselock-$1" LD_PRELOAD=/faketime.so "FAKETIME=$2" >/dev/null
+}
+clock_right() { k rollout undo "deployment/caselock-$1" --to-revision="$revision" >/dev/null; rolled "$1"; }
+# small_disk FOLDER SIZE: what is in it lies on a disk with so much room more, from now on. Nobody may have it open.
+small_disk() {
+  mv -- "$1" "$1.before"
+  mkdir -- "$1"
+  mount -t tmpfs -o "size=$(($(du -sm "$1.before" | cut -f1) + $2))M" tmpfs "$1"
+  cp -a -- "$1.before/." "$1/"
+  rm -rf -- "$1.before"
+}
+# disk_fills FOLDER: to the last byte. disk_grows FOLDER: by what filled it, and as much room as it had.
+disk_fills() { head -c "$(df -B1 --output=avail "$1" | tail -n 1)" /dev/zero >"$1/ballast" 2>/dev/null || true; }
+disk_grows() { mount -o "remount,size=$(($(df -BM --output=size "$1" | tail -n 1 | tr -dc 0-9) + $2))M" "$1"; }
+
+case "${1:-}:$#" in
+  up:2) scratch=$(server_dir "$2"); mkdir -p -- "$scratch"; chmod 711 -- "$scratch"; up ;;
+  run:*)
+    scratch=$(server_dir "$2")
+    # shellcheck source=/dev/null
+    source "$scratch/state"
+    for page in "${@:3}"; do rehearse "$page"; done
+    ;;
+  down:2) scratch=$(server_dir "$2"); down ;;
+  *)
+    pages=("$@")
+    ((${#pages[@]})) || mapfile -t pages < <(grep -l '^<!-- rehearsal: ' "$runbooks"/*.md | xargs -n1 basename -s .md)
+    scratch=$(mktemp -d)
+    chmod 711 -- "$scratch"
+    trap 'result=$?; trap - EXIT; down; exit "$result"' EXIT
+    trap 'exit 130' INT TERM HUP
+    up
+    # shellcheck source=/dev/null
+    source "$scratch/state"
+    for page in "${pages[@]}"; do rehearse "$page"; done
+    step 'all rehearsed'
+    ;;
+esac
