@@ -203,6 +203,7 @@ authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs
 cgroupRoot: $cgroups
+podLogsDir: $dir/logs$1
 enforceNodeAllocatable: []
 failSwapOn: false
 failCgroupV1: false
@@ -221,7 +222,7 @@ CONFIG
 
 # grow: a second node beside the first, with what is loaded there, to drain one of the two.
 grow() {
-  [[ -e $dir/kubeconfig && ! -e $dir/kubelet2.yaml ]] || die "there is no cluster of one node in $dir"
+  [[ -e $dir/kubeconfig && ! -e $dir/containerd2.toml ]] || die "there is no cluster of one node in $dir"
   cd -- "$dir"
   export KUBECONFIG=$dir/kubeconfig
   bridge 2
@@ -280,7 +281,7 @@ stop() {
     ip link del "cni$((node - 1))" 2>/dev/null || true
     find /sys/fs/cgroup/*/"caselock-node$node" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done
-  awk '{ print $2 }' /proc/mounts | grep -E "^($dir|/run/caselock-k8s)" | sort -r | xargs -r -n1 umount -l || true
+  awk '{ print $2 }' /proc/mounts | grep -E "^($dir|/run/caselock-k8s)(/|$)" | sort -r | xargs -r -n1 umount -l || true
   nft delete table ip kube-proxy 2>/dev/null || true
   nft delete table ip6 kube-proxy 2>/dev/null || true
   cd /

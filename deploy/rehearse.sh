@@ -3,7 +3,7 @@
 # really made, and the page's own blocks are run, as they stand there, in their order. As root, on Debian; needs what k8s-test.sh needs.
 #
 #   rehearse.sh [PAGE…]          everything: up, the pages (all that have a rehearsal, by default), down
-#   rehearse.sh up DIR           only brings it up, in DIR (what is up already stays)
+#   rehearse.sh up DIR           only brings it up, in DIR
 #   rehearse.sh run DIR PAGE…    runs pages on what is up
 #   rehearse.sh down DIR         ends it
 #
@@ -48,7 +48,7 @@ install_tools() {
   local tools
   tools=$(cache_dir)/tools/bin
   [[ -x $tools/mc ]] || { "$deploy/s3.sh" install; say "going to install mc (built from its Go module)"; GOBIN=$tools go install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9; }
-  command -v faketime >/dev/null || debian_packages faketime
+  command -v cc >/dev/null || debian_packages gcc libc6-dev
 }
 
 down() {
@@ -97,10 +97,12 @@ psql() { command psql -X -v ON_ERROR_STOP=1 "$@"; }
 load_starts() { load "$scratch/footage" "load-$RANDOM" --files 1 --rate 0.3 --for "$1" --cases; }
 # upload_starts FILE RATE [KEYS]: by the bureau's command, over a line of so many bytes a second.
 upload_starts() {
-  local port
+  local port at
   port=$(k get service caselock-gateway -o jsonpath='{.spec.ports[0].nodePort}')
+  at=$(date -u -r "$1" +%Y-%m-%dT%H:%M:%SZ)
   "$CASELOCK_PROGRAMS/caselock" upload "$1" --server "https://$node:$port" --ca "$ca/ca.pem" --cert "$ca/demo.pem" --key "$ca/demo.key" \
-    --receipt-keys "${3:-$ca/receipt-key.pub.pem}" --journal "$scratch/journal" --bwlimit "$2" >"$scratch/upload.log" 2>&1 &
+    --receipt-keys "${3:-$ca/receipt-key.pub.pem}" --journal "$scratch/journal" --bwlimit "$2" --set source=information_platform \
+    --set matter=inspection --set record_form=electronic_data --set unit=demo --set officers=demo --set "recorded_started_at=$at" --set "recorded_ended_at=$at" >"$scratch/upload.log" 2>&1 &
   uploading=$!
 }
 # upload_is_under_way: some of it is acknowledged.
@@ -127,15 +129,15 @@ broker_dies() { "$deploy/kafka.sh" kill "$(broker "$1")"; }
 broker_starts() { "$deploy/kafka.sh" start "$(broker "$1")"; }
 store_dies() { "$deploy/s3.sh" kill "$scratch/s3"; }
 store_starts() { "$deploy/s3.sh" start "$scratch/s3"; }
-# clock_wrong PART OFFSET: new pods of it have such a clock (faketime), and are rolled out. clock_right PART: as before.
+# clock_wrong PART SECONDS: new pods of it have a clock that is so far ahead, and are rolled out. clock_right PART: as before.
 clock_wrong() {
   local image=$images/$1:late
-  cp -- /usr/lib/*/faketime/libfaketimeMT.so.1 "$scratch/faketime.so"
-  printf 'FROM localhost/caselock/%s:test\nCOPY faketime.so /faketime.so\n' "$1" | podman build -q "${limits[@]}" -t "localhost/caselock/$1:late" -f - "$scratch" >/dev/null
+  cc -shared -fPIC -O1 -Wall -Werror -o "$scratch/clock.so" "$deploy/rehearsal/clock.c" -ldl
+  printf 'FROM localhost/caselock/%s:test\nCOPY --chmod=644 clock.so /clock.so\n' "$1" | podman build -q "${limits[@]}" -t "localhost/caselock/$1:late" -f - "$scratch" >/dev/null
   image_in "$1:late"
   revision=$(k get deployment "caselock-$1" -o jsonpath='{.metadata.annotations.deployment\.kubernetes\.io/revision}')
   k set image "deployment/caselock-$1" "$1=$image" >/dev/null
-  k set env "deployment/caselock-$1" LD_PRELOAD=/faketime.so "FAKETIME=$2" >/dev/null
+  k set env "deployment/caselock-$1" LD_PRELOAD=/clock.so "CLOCK_SHIFT=$2" >/dev/null
 }
 clock_right() { k rollout undo "deployment/caselock-$1" --to-revision="$revision" >/dev/null; rolled "$1"; }
 # small_disk FOLDER SIZE: what is in it lies on a disk with so much room more, from now on. Nobody may have it open.
@@ -161,6 +163,7 @@ case "${1:-}:$#" in
   down:2) scratch=$(server_dir "$2"); down ;;
   *)
     pages=("$@")
+    for page in "${pages[@]}"; do [[ -f $runbooks/$page.md ]] || die "there is no page $page"; done
     ((${#pages[@]})) || mapfile -t pages < <(grep -l '^<!-- rehearsal: ' "$runbooks"/*.md | xargs -n1 basename -s .md)
     scratch=$(mktemp -d)
     chmod 711 -- "$scratch"

@@ -46,7 +46,7 @@ pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> 
     match command {
         Command::List(list) => {
             let wanted = |facts: &RecordingFacts| {
-                let is_under_way = matches!(facts.phase(), None | Some(Phase::Open | Phase::Sealed));
+                let is_under_way = matches!(state(facts), "announced" | "open" | "sealed" | "finishing");
                 (list.all || is_under_way) && list.bureau.as_ref().is_none_or(|bureau| facts.bureau() == Some(bureau))
             };
             for (id, facts) in recordings.iter().filter(|(_, facts)| wanted(facts)) {
@@ -80,8 +80,11 @@ pub async fn read(log: &dyn Log) -> anyhow::Result<BTreeMap<RecordingId, Recordi
     Ok(recordings)
 }
 
-fn phase(facts: &RecordingFacts) -> &'static str {
+fn state(facts: &RecordingFacts) -> &'static str {
+    let has_work = facts.now().is_some_and(|now| !now.finished_work().is_empty());
     match facts.phase() {
+        // It has its receipt, and its event and its media job may still be to come.
+        Some(Phase::Stored | Phase::Verified | Phase::Derived) if has_work => "finishing",
         None => "announced",
         Some(Phase::Open) => "open",
         Some(Phase::Sealed) => "sealed",
@@ -103,7 +106,7 @@ fn line(id: RecordingId, facts: &RecordingFacts) -> String {
     let reason = facts.reason().map(|reason| format!(", {reason}")).unwrap_or_default();
     format!(
         "{id} {bureau} {} since {since}, generation {}: {held} segments held, {parts} in the store, {waiting} bytes wait{reason}",
-        phase(facts),
+        state(facts),
         facts.current()
     )
 }
@@ -113,7 +116,7 @@ fn brief(id: RecordingId, facts: &RecordingFacts) -> Value {
     json!({
         "recording_id": id,
         "bureau": facts.bureau(),
-        "state": phase(facts),
+        "state": state(facts),
         "generation": facts.current(),
         "reason": facts.reason(),
         "opened_at": facts.opened().map(|opened| opened.opened_at),
@@ -151,7 +154,7 @@ fn describe(id: RecordingId, facts: &RecordingFacts) -> Value {
     json!({
         "recording_id": id,
         "bureau": facts.bureau(),
-        "state": phase(facts),
+        "state": state(facts),
         "generation": facts.current(),
         "reason": facts.reason(),
         "announced_at": facts.announced().map(|announced| announced.announced_at),

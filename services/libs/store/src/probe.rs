@@ -84,7 +84,8 @@ async fn hold(store: &dyn Store, key: &str, version: &str) -> std::result::Resul
 pub async fn clocks_agree(store: &dyn Store, now: Timestamp) -> std::result::Result<(), ProbeError> {
     let difference = store.now().await?.duration_since(now);
     if difference.abs() > CLOCK_TOLERANCE {
-        let found = format!("the store's clock is {difference:#} away from ours");
+        let side = if difference.is_negative() { "behind" } else { "ahead of" };
+        let found = format!("the store's clock is {} s {side} ours", difference.abs().as_secs());
         return Err(failed("clock", found, "agree within 60 s: retention counts from the time of storing"));
     }
     Ok(())
