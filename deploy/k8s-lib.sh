@@ -62,15 +62,15 @@ image_in() {
   fi
 }
 
-# programs: the images, where the cluster finds them, and the load generator.
+# programs: the images, where the cluster finds them, the load generator and the bureau's command.
 programs() {
   step images
   BASES=${BASES-made} "$deploy/images/build.sh" test
   local image
   for image in gateway archiver media registry admin; do image_in "$image:test"; done
-  step 'the load generator'
+  step 'the load generator, and the bureau'"'"'s command'
   if [[ -z ${CASELOCK_PROGRAMS:-} ]]; then
-    cargo build --locked -q -p caselock-loadtest
+    cargo build --locked -q -p caselock-loadtest -p caselock-uploader
     CASELOCK_PROGRAMS=${CARGO_TARGET_DIR:-target}/debug
   fi
 }

@@ -188,10 +188,14 @@ kubelet() {
   # A kubelet takes away what of its own it does not know: not the other's.
   if (($1 > 1)); then
     cgroups=/caselock-node$1
-    for controller in /sys/fs/cgroup/*/; do
-      mkdir -p -- "$controller$cgroups"
-      [[ ! -e $controller/cpuset.cpus ]] || { cat "$controller/cpuset.cpus" >"$controller$cgroups/cpuset.cpus"; cat "$controller/cpuset.mems" >"$controller$cgroups/cpuset.mems"; }
-    done
+    if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
+      mkdir -p -- "/sys/fs/cgroup$cgroups"
+    else
+      for controller in /sys/fs/cgroup/*/; do
+        mkdir -p -- "$controller$cgroups"
+        [[ ! -e $controller/cpuset.cpus ]] || { cat "$controller/cpuset.cpus" >"$controller$cgroups/cpuset.cpus"; cat "$controller/cpuset.mems" >"$controller$cgroups/cpuset.mems"; }
+      done
+    fi
   fi
   cat >"kubelet$1.yaml" <<CONFIG
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -279,7 +283,7 @@ stop() {
     finish "containerd$node"
     pkill -KILL -f "containerd-shim-runc-v2 .*-address $socket" || true
     ip link del "cni$((node - 1))" 2>/dev/null || true
-    find /sys/fs/cgroup/*/"caselock-node$node" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    find /sys/fs/cgroup/*/"caselock-node$node" "/sys/fs/cgroup/caselock-node$node" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done
   awk '{ print $2 }' /proc/mounts | grep -E "^($dir|/run/caselock-k8s)(/|$)" | sort -r | xargs -r -n1 umount -l || true
   nft delete table ip kube-proxy 2>/dev/null || true
