@@ -32,6 +32,30 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
+{{/* What every container of a component has in common, whatever it is told to do. */}}
+{{- define "caselock.program" -}}
+{{- $values := index .root.Values .component -}}
+image: {{ include "caselock.image" . }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 2 }}
+{{- with $values.extraEnv }}
+env: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.envFrom }}
+envFrom: {{- toYaml . | nindent 2 }}
+{{- end }}
+resources: {{- toYaml $values.resources | nindent 2 }}
+volumeMounts:
+  - {name: settings, mountPath: /etc/caselock/settings, readOnly: true}
+  {{- include "caselock.secretMounts" . | trim | nindent 2 }}
+  {{- if eq .component "media" }}
+  - {name: scratch, mountPath: /scratch}
+  {{- end }}
+  {{- with $values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
 {{/* A Deployment and what belongs to it: (root, component, and for a server: port). */}}
 {{- define "caselock.deployment" -}}
 {{- $values := index .root.Values .component -}}
@@ -111,37 +135,14 @@ spec:
         {{- if $rebuild }}
         # Before a registry is at work on a database that was restored.
         - name: rebuild
-          image: {{ include "caselock.image" . }}
-          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           args: [--config, /etc/caselock/settings/settings.toml, rebuild, --from-store]
-          securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 12 }}
-          {{- with $values.extraEnv }}
-          env: {{- toYaml . | nindent 12 }}
-          {{- end }}
-          {{- with $values.envFrom }}
-          envFrom: {{- toYaml . | nindent 12 }}
-          {{- end }}
-          resources: {{- toYaml $values.resources | nindent 12 }}
-          volumeMounts:
-            - {name: settings, mountPath: /etc/caselock/settings, readOnly: true}
-            {{- include "caselock.secretMounts" . | trim | nindent 12 }}
-            {{- with $values.extraVolumeMounts }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
+          {{- include "caselock.program" . | trim | nindent 10 }}
         {{- end }}
       {{- end }}
       containers:
         - name: {{ .component }}
-          image: {{ include "caselock.image" . }}
-          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") $values.extraArgs | toJson }}
-          securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 12 }}
-          {{- with $values.extraEnv }}
-          env: {{- toYaml . | nindent 12 }}
-          {{- end }}
-          {{- with $values.envFrom }}
-          envFrom: {{- toYaml . | nindent 12 }}
-          {{- end }}
+          {{- include "caselock.program" . | trim | nindent 10 }}
           ports:
             {{- if .port }}
             - {name: grpc, containerPort: {{ .port }}}
@@ -163,16 +164,6 @@ spec:
           # Who looks up the Service meanwhile still finds this one at work.
           lifecycle: {preStop: {sleep: {seconds: 5}}}
           {{- end }}
-          resources: {{- toYaml $values.resources | nindent 12 }}
-          volumeMounts:
-            - {name: settings, mountPath: /etc/caselock/settings, readOnly: true}
-            {{- include "caselock.secretMounts" . | trim | nindent 12 }}
-            {{- if eq .component "media" }}
-            - {name: scratch, mountPath: /scratch}
-            {{- end }}
-            {{- with $values.extraVolumeMounts }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
       volumes:
         - name: settings
           configMap: {name: {{ $name }}}
