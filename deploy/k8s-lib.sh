@@ -75,16 +75,17 @@ programs() {
   fi
 }
 
-# secrets: a namespace that enforces restricted Pod Security, and in it what an installation refers to, anew where it is
-# there. Sets $node and $ca.
+# put KIND NAME FLAG…: a secret, anew where it is there.
+put() { k create secret "$@" --dry-run=client -o yaml | k apply -f - >/dev/null; }
+
+# secrets: a namespace that enforces restricted Pod Security, and in it what an installation refers to. Sets $node and $ca.
 secrets() {
   step secrets
   node=$(kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
   ca=$scratch/ca
-  CASELOCK_CA_NAMES=DNS:caselock-gateway,DNS:caselock-registry,IP:$node "$deploy/dev-ca.sh" "$ca" demo operator:ops 2>/dev/null
+  CASELOCK_CA_NAMES=DNS:caselock-gateway,DNS:caselock-registry,IP:$node "$deploy/dev-ca.sh" "$ca" demo 2>/dev/null
   kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
   kubectl label --overwrite namespace "$namespace" pod-security.kubernetes.io/enforce=restricted >/dev/null
-  put() { k create secret "$@" --dry-run=client -o yaml | k apply -f - >/dev/null; }
   put generic receipts --from-file="$ca/receipt-key.pem" --from-file="$ca/receipt-key.pub.pem"
   put generic bureaus --from-file=ca.crt="$ca/ca.pem"
   put tls server --cert="$ca/server.pem" --key="$ca/server.key"

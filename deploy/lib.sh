@@ -16,6 +16,15 @@ go() {
   "$program" "$@"
 }
 
+# install_mc: MinIO's client, into the cache's tools.
+install_mc() {
+  local tools
+  tools=$(cache_dir)/tools/bin
+  [[ ! -x $tools/mc ]] || return 0
+  say "going to install mc (built from its Go module)"
+  GOBIN=$tools go install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
+}
+
 # server_dir DIR: DIR as an absolute path. Refuses characters that a server's configuration gives a meaning to.
 server_dir() {
   [[ -n $1 && $1 != *[$'\n,\\{}']* ]] || die "not usable as a server's folder: '$1'"

@@ -45,9 +45,9 @@ up() {
 }
 
 install_tools() {
-  local tools
-  tools=$(cache_dir)/tools/bin
-  [[ -x $tools/mc ]] || { "$deploy/s3.sh" install; say "going to install mc (built from its Go module)"; GOBIN=$tools go install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9; }
+  # Which brings Go, where it is missing.
+  "$deploy/s3.sh" install
+  install_mc
   command -v cc >/dev/null || debian_packages gcc libc6-dev
 }
 

@@ -20,7 +20,7 @@ tools=$(cache_dir)/peers
 # install: the peers, in versions that are named.
 install() {
   mkdir -p -- "$tools"
-  [[ -x $tools/mc ]] || { say "going to install mc"; GOBIN=$tools go install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9; }
+  install_mc
   [[ -x $tools/tusd ]] || { say "going to install tusd"; GOBIN=$tools go install github.com/tus/tusd/v2/cmd/tusd@v2.9.1; }
   [[ -x $tools/aws/bin/aws ]] || {
     say "going to install the AWS CLI (PyPI)"

@@ -46,7 +46,8 @@ pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> 
     match command {
         Command::List(list) => {
             let wanted = |facts: &RecordingFacts| {
-                let is_under_way = matches!(state(facts), "announced" | "open" | "sealed" | "finishing");
+                let is_under_way =
+                    matches!(facts.phase(), None | Some(Phase::Open | Phase::Sealed)) || is_finishing(facts);
                 (list.all || is_under_way) && list.bureau.as_ref().is_none_or(|bureau| facts.bureau() == Some(bureau))
             };
             for (id, facts) in recordings.iter().filter(|(_, facts)| wanted(facts)) {
@@ -80,11 +81,15 @@ pub async fn read(log: &dyn Log) -> anyhow::Result<BTreeMap<RecordingId, Recordi
     Ok(recordings)
 }
 
+/// It has its receipt, and its event and its media job may still be to come.
+fn is_finishing(facts: &RecordingFacts) -> bool {
+    matches!(facts.phase(), Some(Phase::Stored | Phase::Verified | Phase::Derived))
+        && facts.now().is_some_and(|now| !now.finished_work().is_empty())
+}
+
 fn state(facts: &RecordingFacts) -> &'static str {
-    let has_work = facts.now().is_some_and(|now| !now.finished_work().is_empty());
     match facts.phase() {
-        // It has its receipt, and its event and its media job may still be to come.
-        Some(Phase::Stored | Phase::Verified | Phase::Derived) if has_work => "finishing",
+        _ if is_finishing(facts) => "finishing",
         None => "announced",
         Some(Phase::Open) => "open",
         Some(Phase::Sealed) => "sealed",
