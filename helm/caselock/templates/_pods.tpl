@@ -83,10 +83,14 @@ spec:
   {{- if not $scaled }}
   replicas: {{ dig "replicas" 1 $values }}
   {{- else if $live }}
-  # What scales it has set so many: without a number here, taking over from one that was set would begin with one.
-  replicas: {{ $live.spec.replicas }}
+  # What scales it has set so many: without a number here, taking over from one that was set would begin with one. An HPA leaves 0 as it is.
+  replicas: {{ max 1 (int $live.spec.replicas) }}
   {{- end }}
   revisionHistoryLimit: 5
+  {{- if and (eq .component "registry") $values.rebuild }}
+  # All that is in the store is read first: a day, then it counts as failed.
+  progressDeadlineSeconds: 86400
+  {{- end }}
   {{- if eq .component "registry" }}
   # The next one is ready only once this one is gone: one writer of locks.
   strategy: {type: Recreate}

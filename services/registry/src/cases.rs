@@ -91,7 +91,8 @@ impl Cases {
     }
 
     /// Adds an entry to a case: a locked object, read back, before this answers. What does not follow from the entries there
-    /// are is refused, and changes nothing. What the case says already is not written again.
+    /// are is refused, and changes nothing. What the case says already is not written again. By a clock that may be wrong no case
+    /// is closed: its day and the locks that follow from it can't be taken back.
     pub async fn append(
         &self,
         bureau: &BureauId,
@@ -104,6 +105,9 @@ impl Cases {
         for _ in 0..TURNS {
             if let Some(case) = case.as_ref().filter(|case| case.says(&change)) {
                 return Ok(case.clone());
+            }
+            if matches!(change, CaseChange::Closed { .. }) {
+                self.clock_agrees().await?;
             }
             let entry = CaseEntry {
                 media_type: case::MEDIA_TYPE.into(),

@@ -37,6 +37,7 @@ on_both_databases!(
     nothing_is_lifted_on_a_view_that_may_be_behind,
     nothing_is_lifted_while_an_entry_is_not_known,
     what_fails_for_one_object_is_done_for_the_others,
+    no_case_is_closed_by_a_clock_that_may_be_wrong,
     nothing_is_lifted_or_removed_by_a_clock_that_may_be_wrong,
     the_store_is_asked_no_faster_than_the_pace,
     a_case_opened_later_takes_what_was_named_for_it,
@@ -92,6 +93,20 @@ async fn a_whole_life(kind: Kind) {
         let lock = world.store.lock(&key, &version).await.unwrap();
         assert!(lock.hold && lock.until > Some(world.dial.at()), "{key} {lock:?}");
     }
+}
+
+async fn no_case_is_closed_by_a_clock_that_may_be_wrong(kind: Kind) {
+    let world = World::new(kind).await;
+    world.append(opened()).await;
+    let ahead = Unfaithful::on(world.store.clone(), Lie::Check("clock"));
+    let store: Arc<dyn Store> = ahead.clone();
+    let (cases, number) = (world.cases_on(&store), number(NUMBER));
+    let close = closed(world.dial.at(), Some(10));
+    let asked = cases.append(&demo(), &number, BY, close.clone()).await;
+    assert!(matches!(asked, Err(RegistryError::Clock(_))), "{asked:?}");
+    assert!(world.cases().find(&demo(), &number).await.unwrap().unwrap().closing.is_none());
+    ahead.be_honest();
+    assert!(cases.append(&demo(), &number, BY, close).await.unwrap().closing.is_some());
 }
 
 async fn nothing_is_lifted_or_removed_by_a_clock_that_may_be_wrong(kind: Kind) {

@@ -1,6 +1,9 @@
+use std::error::Error;
+
 use aws_sdk_s3::{
     config::http::HttpResponse,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
+    operation::RequestId,
 };
 use caselock_store::{ErrorKind, StoreError};
 
@@ -18,12 +21,30 @@ pub enum Call {
 /// An S3 error in our terms.
 pub fn convert<E>(key: &str, call: Call, error: SdkError<E, HttpResponse>) -> StoreError
 where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + Error + 'static,
 {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
     let kind = kind(call, &code, status, matches!(error, SdkError::ConstructionFailure(_)));
-    StoreError::new(kind, key, DisplayErrorContext(error))
+    StoreError::new(kind, key, detail(&error, &code, status))
+}
+
+/// What the store answered, or what kept us from asking. (The SDK's own text has the whole response twice.)
+fn detail<E>(error: &SdkError<E, HttpResponse>, code: &str, status: Option<u16>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let Some(status) = status else {
+        let (mut text, mut cause) = (error.to_string(), error.source());
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        return text;
+    };
+    let code = if code.is_empty() { "no code of S3's" } else { code };
+    let message = error.as_service_error().and_then(ProvideErrorMetadata::message).unwrap_or("no message");
+    format!("HTTP {status}, {code}: {message} (request {})", error.request_id().unwrap_or("without id"))
 }
 
 fn kind(call: Call, code: &str, status: Option<u16>, is_construction: bool) -> ErrorKind {

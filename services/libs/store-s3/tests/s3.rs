@@ -46,6 +46,20 @@ async fn a_bucket_without_object_lock_is_refused_by_name() {
     assert!(error.to_string().contains("object-lock"), "{error}");
 }
 
+/// A line that an operator can read, with what the store's own log has it under.
+#[tokio::test]
+async fn an_error_says_what_the_store_answered() {
+    let wrong = S3Config { secret_key: Some("wrong-secret".into()), ..config() };
+    let error = S3Store::open(&wrong).await.keys("v1/", None).await.unwrap_err();
+    let said = error.to_string();
+    assert!(said.starts_with("Denied on ") && said.contains("HTTP 403, SignatureDoesNotMatch: "), "{said}");
+    assert!(said.contains("(request ") && said.len() < 400 && !said.contains("without id"), "{said}");
+    let nobody = S3Config { endpoint: Some("http://127.0.0.1:1".into()), ..config() };
+    let error = S3Store::open(&nobody).await.keys("v1/", None).await.unwrap_err();
+    let said = error.to_string();
+    assert!(error.is_retryable() && said.contains("Connection refused") && said.len() < 400, "{said}");
+}
+
 /// A plain DELETE hides a locked object from HEAD and from `If-None-Match` alike: it is looked for behind the marker.
 #[tokio::test]
 async fn an_object_behind_a_delete_marker_is_still_the_object() {
