@@ -95,13 +95,16 @@ secrets() {
   put generic database --from-literal=url="$CASELOCK_TEST_POSTGRES"
 }
 
-# values: of an installation beside those servers, small enough for one node, with $ARCHIVERS archivers.
+# values: of an installation beside those servers, small enough for one node, with $ARCHIVERS archivers; by a certificate and a password of Kafka's
+# (secrets kafka-ca, kafka-client, kafka-user) where there is a listener for them.
 values() {
-  local database_port=${CASELOCK_TEST_POSTGRES##*:} replicas=${CASELOCK_TEST_KAFKA_REPLICATION:-1} single=false
+  local database_port=${CASELOCK_TEST_POSTGRES##*:} replicas=${CASELOCK_TEST_KAFKA_REPLICATION:-1} single=false secure=
+  [[ -z ${CASELOCK_TEST_KAFKA_SECURE:-} ]] ||
+    secure=', tls: {enabled: true, ca: {name: kafka-ca}, clientSecret: {name: kafka-client}}, sasl: {enabled: true, username: caselock, password: {name: kafka-user}}'
   ((replicas > 1)) || single=true
   cat <<VALUES
 image: {registry: $images, tag: test}
-kafka: {brokers: "$CASELOCK_TEST_KAFKA", singleNode: $single, partitions: 12}
+kafka: {brokers: "${CASELOCK_TEST_KAFKA_SECURE:-$CASELOCK_TEST_KAFKA}", singleNode: $single, partitions: 12$secure}
 topics: {replicas: $replicas}
 s3: {bucket: load, endpoint: "$CASELOCK_TEST_S3_ENDPOINT", credentials: {name: s3}}
 receipts: {signingKey: {name: receipts}}

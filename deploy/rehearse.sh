@@ -27,12 +27,13 @@ up() {
   psql -q "$admin" -c "CREATE ROLE registry LOGIN PASSWORD 'first'" -c 'CREATE DATABASE caselock OWNER registry'
   CASELOCK_TEST_POSTGRES=${admin%%://*}://registry:first@${admin##*@}
   CASELOCK_TEST_POSTGRES=${CASELOCK_TEST_POSTGRES%/*}/caselock
-  "$CASELOCK_PROGRAMS/caselock-loadtest" prepare --topic-prefix unused.
   # A key that may be ended.
   S3_ACCESS_KEY=caselockfirst S3_SECRET_KEY=$(openssl rand -hex 20)
   mc alias set store "$CASELOCK_TEST_S3_ENDPOINT" "$CASELOCK_TEST_S3_ACCESS_KEY" "$CASELOCK_TEST_S3_SECRET_KEY" >/dev/null
+  mc mb --with-lock store/load >/dev/null
   mc admin user svcacct add store "$CASELOCK_TEST_S3_ACCESS_KEY" --access-key "$S3_ACCESS_KEY" --secret-key "$S3_SECRET_KEY" >/dev/null
   secrets
+  kafka_keys first "$scratch/kafka-cluster/ca"
   ARCHIVERS=2 values >"$scratch/values.yaml"
   "$CASELOCK_PROGRAMS/caselock-loadtest" footage "$scratch/footage" --count 12 --size 20M >/dev/null
   step 'helm install'
@@ -85,16 +86,17 @@ rehearse() {
 }
 
 # What an operator has at hand.
-kafka_tool() { java -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$("$deploy/kafka.sh" libs)/*" "org.apache.kafka.tools.$1" "${@:2}"; }
-kafka-topics.sh() { kafka_tool TopicCommand "$@"; }
-kafka-log-dirs.sh() { kafka_tool LogDirsCommand "$@"; }
-kafka-consumer-groups.sh() { kafka_tool consumer.group.ConsumerGroupCommand "$@"; }
+kafka_tool() { java -Xmx256m -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$("$deploy/kafka.sh" libs)/*" "$@"; }
+kafka-topics.sh() { kafka_tool org.apache.kafka.tools.TopicCommand "$@"; }
+kafka-log-dirs.sh() { kafka_tool org.apache.kafka.tools.LogDirsCommand "$@"; }
+kafka-consumer-groups.sh() { kafka_tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"; }
+kafka-configs.sh() { kafka_tool kafka.admin.ConfigCommand "$@"; }
 mc() { MC_CONFIG_DIR=$scratch/mc "$(cache_dir)/tools/bin/mc" "$@"; }
 psql() { command psql -X -v ON_ERROR_STOP=1 "$@"; }
 
 # What the world does.
-# load_starts SECONDS: uploads arrive for so long, with cases and without.
-load_starts() { load "$scratch/footage" "load-$RANDOM" --files 1 --rate 0.3 --for "$1" --cases; }
+# load_starts SECONDS [RATE]: uploads arrive for so long, so many a second, with cases and without.
+load_starts() { load "$scratch/footage" "load-$RANDOM" --files 1 --rate "${2:-0.3}" --for "$1" --patience "$(($1 + 600))" --cases; }
 # upload_starts FILE RATE [KEYS]: by the bureau's command, over a line of so many bytes a second.
 upload_starts() {
   local port at
@@ -115,11 +117,30 @@ upload_is_under_way() {
 upload_ends() { wait "$uploading" || { tail -n 20 "$scratch/upload.log" >&2; die "the upload did not end well"; }; uploading=; tail -n 3 "$scratch/upload.log"; }
 # second_node: where what is drained finds room.
 second_node() { kubectl get node node2 >/dev/null 2>&1 || "$deploy/k8s.sh" grow "$scratch/k8s"; }
+# kafka_keys PASSWORD FOLDER: what services come to Kafka with, the certificate of FOLDER.
+kafka_keys() {
+  kafka-configs.sh --bootstrap-server "$CASELOCK_TEST_KAFKA" --alter --entity-type users --entity-name caselock --add-config "SCRAM-SHA-512=[password=$1]" >/dev/null
+  put generic kafka-user --from-literal=password="$1"
+  put tls kafka-client --cert="$2/client.pem" --key="$2/client.key"
+  put generic kafka-ca --from-file=ca.crt="$scratch/kafka-cluster/ca/ca.pem"
+}
+# brokers_trust FOLDER…: only certificates under the CAs there. Brokers are started anew, one by one.
+brokers_trust() {
+  cat -- "${@/%//ca.pem}" >"$scratch/kafka-cluster/clients.pem"
+  local node
+  for node in 1 2 3; do
+    "$deploy/kafka.sh" stop "$(broker "$node")"
+    broker_starts "$node"
+    until [[ -z $(kafka-topics.sh --bootstrap-server "$CASELOCK_TEST_KAFKA" --describe --under-replicated-partitions) ]]; do sleep 1; done
+  done
+}
 # keys_back: those that there were, of all kinds.
 keys_back() {
+  brokers_trust "$scratch/kafka-cluster/ca"
   psql -q "$DATABASE_ADMIN" -c "ALTER ROLE registry PASSWORD 'first'"
   mc admin user svcacct add store "$CASELOCK_TEST_S3_ACCESS_KEY" --access-key "$S3_ACCESS_KEY" --secret-key "$S3_SECRET_KEY" >/dev/null
   secrets
+  kafka_keys first "$scratch/kafka-cluster/ca"
   k rollout restart deployment >/dev/null
   local part
   for part in gateway archiver media registry; do rolled "$part"; done
@@ -129,6 +150,13 @@ broker_dies() { "$deploy/kafka.sh" kill "$(broker "$1")"; }
 broker_starts() { "$deploy/kafka.sh" start "$(broker "$1")"; }
 store_dies() { "$deploy/s3.sh" kill "$scratch/s3"; }
 store_starts() { "$deploy/s3.sh" start "$scratch/s3"; }
+# new_store: another one, empty, which mc knows as `new`. What the next load sent is looked for there.
+new_store() {
+  "$deploy/s3.sh" start "$scratch/s3-new"
+  set -a; eval "$("$deploy/s3.sh" env "$scratch/s3-new")"; set +a
+  NEW_ENDPOINT=$CASELOCK_TEST_S3_ENDPOINT NEW_ACCESS_KEY=$CASELOCK_TEST_S3_ACCESS_KEY NEW_SECRET_KEY=$CASELOCK_TEST_S3_SECRET_KEY
+  mc alias set new "$NEW_ENDPOINT" "$NEW_ACCESS_KEY" "$NEW_SECRET_KEY" >/dev/null
+}
 # clock_wrong PART SECONDS: new pods of it have a clock that is so far ahead, and are rolled out. clock_right PART: as before.
 clock_wrong() {
   local image=$images/$1:late
@@ -150,6 +178,25 @@ small_disk() {
 }
 # disk_fills FOLDER: to the last byte. disk_grows FOLDER: by what filled it, and as much room as it had.
 disk_fills() { head -c "$(df -B1 --output=avail "$1" | tail -n 1)" /dev/zero >"$1/ballast" 2>/dev/null || true; }
+# disks_as_before: what lies on a small one goes back to where it was.
+disks_as_before() {
+  "$deploy/kafka.sh" stop "$(broker 3)"
+  "$deploy/s3.sh" stop "$scratch/s3"
+  "$deploy/postgres.sh" stop "$scratch/postgres"
+  local folder
+  for folder in "$(broker 3)/data" "$scratch/s3/data" "$scratch/postgres/data"; do
+    rm -- "$folder/ballast"
+    cp -a -- "$folder" "$folder.small"
+    umount "$folder"
+    rmdir -- "$folder"
+    mv -- "$folder.small" "$folder"
+  done
+  broker_starts 3
+  store_starts
+  "$deploy/postgres.sh" start "$scratch/postgres"
+  k rollout restart deployment/caselock-registry >/dev/null
+  rolled registry
+}
 disk_grows() { mount -o "remount,size=$(($(df -BM --output=size "$1" | tail -n 1 | tr -dc 0-9) + $2))M" "$1"; }
 
 case "${1:-}:$#" in
@@ -164,7 +211,8 @@ case "${1:-}:$#" in
   *)
     pages=("$@")
     for page in "${pages[@]}"; do [[ -f $runbooks/$page.md ]] || die "there is no page $page"; done
-    ((${#pages[@]})) || mapfile -t pages < <(grep -l '^<!-- rehearsal: ' "$runbooks"/*.md | xargs -n1 basename -s .md)
+    # After move-store services are at another store: it comes last.
+    ((${#pages[@]})) || mapfile -t pages < <(grep -l '^<!-- rehearsal: ' "$runbooks"/*.md | xargs -n1 basename -s .md | grep -vx move-store; echo move-store)
     scratch=$(mktemp -d)
     chmod 711 -- "$scratch"
     trap 'result=$?; trap - EXIT; down; exit "$result"' EXIT

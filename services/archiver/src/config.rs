@@ -1,16 +1,18 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
-use caselock_domain::{receipt::ReceiptSigner, retention};
+use caselock_domain::retention;
 use jiff::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::signing_key::SigningKey;
 
 /// The archiver's settings.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ArchiverConfig {
-    /// The Ed25519 key receipts are signed with, PKCS#8 PEM. Needed.
+    /// The Ed25519 key receipts are signed with, PKCS#8 PEM. Needed. Another one in the file is taken without a restart.
     pub signing_key: PathBuf,
     /// Bytes of segments that are worked on at once. At least one segment of 16 MiB. The Kafka client fetches up to 64 MiB ahead
     /// beside it.
@@ -41,14 +43,7 @@ impl ArchiverConfig {
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(self.abandon_after_days > 0, "archiver.abandon_after_days: expected at least 1");
         self.retention.floor()?;
-        self.signer().map(drop)
-    }
-
-    /// The key receipts are signed with.
-    pub fn signer(&self) -> anyhow::Result<ReceiptSigner> {
-        let pem = std::fs::read_to_string(&self.signing_key)
-            .with_context(|| format!("read archiver.signing_key {}", self.signing_key.display()))?;
-        ReceiptSigner::from_pem(&pem).context("archiver.signing_key")
+        SigningKey::open(&self.signing_key).map(drop)
     }
 }
 

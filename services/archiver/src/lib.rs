@@ -12,6 +12,7 @@ pub mod plan;
 mod progress;
 mod retry;
 mod service;
+mod signing_key;
 mod steps;
 
 pub use config::{ArchiverConfig, RetentionConfig};

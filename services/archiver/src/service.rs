@@ -20,6 +20,7 @@ use crate::{
     config::ArchiverConfig,
     metrics::ArchiverMetrics,
     partition::{self, Input, Setup},
+    signing_key::SigningKey,
     steps::{Segment, Worker},
 };
 
@@ -62,7 +63,7 @@ impl Archiver {
 pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::Result<Archiver> {
     let ArchiverContext { log, store, clock, nonce, health, stop } = context;
     let floor = config.retention.floor()?;
-    let signer = config.signer()?;
+    let signing_key = SigningKey::open(&config.signing_key)?;
     for topic in Topic::ALL {
         log.check(topic).await.with_context(|| format!("check {topic}"))?;
     }
@@ -80,13 +81,13 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
              bucket's AbortIncompleteMultipartUpload above it"
         );
     }
-    tracing::info!(key_id = signer.key_id(), %floor, "the store keeps its word");
+    tracing::info!(key_id = signing_key.get().key_id(), %floor, "the store keeps its word");
 
     health.expect("archiver-group");
     let clock_check = Arc::new(ClockCheck::new(health.clone()));
     let watching = clock_check.clone().watch(store.clone(), clock.clone());
     tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
-    let worker = Worker { log, store, signer, clock, clock_check, nonce, floor, metrics: ArchiverMetrics::new() };
+    let worker = Worker { log, store, signing_key, clock, clock_check, nonce, floor, metrics: ArchiverMetrics::new() };
     let service = Service {
         worker: Arc::new(worker),
         // At the least, the largest segment fits.

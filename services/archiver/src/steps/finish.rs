@@ -56,7 +56,7 @@ impl Worker {
         if segments.len() != opened.shape.segments_of(size) as usize {
             return Err(WorkError::Inconsistent("the facts do not say what the object was made of".into()));
         }
-        let receipt = self.signer.sign(&ReceiptPayload {
+        let receipt = self.signing_key.get().sign(&ReceiptPayload {
             media_type: PAYLOAD_TYPE.into(),
             recording_id: job.id,
             generation: job.generation(),

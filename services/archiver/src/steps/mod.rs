@@ -14,9 +14,7 @@ use caselock_domain::{
     event::RecordingEvent,
     fact::{Fact, FactKey, Nonce, Opened, Subject},
     id::RecordingId,
-    object_key, partition,
-    receipt::ReceiptSigner,
-    retention,
+    object_key, partition, retention,
     shape::LARGE_SEGMENT,
     state::{GenerationFacts, RecordingFacts},
     time::Clock,
@@ -32,6 +30,7 @@ use crate::{
     metrics::ArchiverMetrics,
     plan::Step,
     retry::{WorkError, for_a_while},
+    signing_key::SigningKey,
 };
 
 pub use part::{PartOutcome, Segment};
@@ -43,7 +42,7 @@ const TOMBSTONES: usize = 64;
 pub struct Worker {
     pub log: Arc<dyn Log>,
     pub store: Arc<dyn Store>,
-    pub signer: ReceiptSigner,
+    pub signing_key: SigningKey,
     pub clock: Clock,
     pub clock_check: Arc<ClockCheck>,
     pub nonce: fn() -> Nonce,
