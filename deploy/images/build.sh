@@ -20,10 +20,15 @@ if [[ ${BASES:-} == made ]]; then
   runtime=(--build-arg RUNTIME=localhost/caselock/runtime --build-arg DEBIAN=localhost/caselock/debian)
 fi
 
+# What it was built of; nothing, where there is no git to ask.
+revision=$(git -C "$here" rev-parse HEAD 2>/dev/null) || revision=
+labels=(--label "org.opencontainers.image.version=$tag" --label "org.opencontainers.image.revision=$revision"
+  --label "org.opencontainers.image.licenses=$(sed -n 's/^license = "\(.*\)"$/\1/p' "$here/../../Cargo.toml")")
+
 say "building the programs"
 podman build -q "${limits[@]}" "${own[@]}" -t localhost/caselock/build -f "$here/build.Dockerfile" "$here/../.." >/dev/null
 for service in gateway archiver media registry admin; do
-  podman build -q "${limits[@]}" "${runtime[@]}" --build-arg BUILD=localhost/caselock/build -t "localhost/caselock/$service:$tag" \
+  podman build -q "${limits[@]}" "${runtime[@]}" "${labels[@]}" --label "org.opencontainers.image.title=caselock-$service" --build-arg BUILD=localhost/caselock/build -t "localhost/caselock/$service:$tag" \
     -f "$here/$service.Dockerfile" "$here" >/dev/null
   podman image inspect --format '{{.Size}}' "localhost/caselock/$service:$tag" |
     awk -v name="localhost/caselock/$service:$tag" '{ printf "%s: %.0f MB\n", name, $1 / 1e6 }'
