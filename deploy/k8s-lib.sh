@@ -131,6 +131,18 @@ load() {
   load=$!
 }
 
+# end_all: of what was started in $scratch everything, and the folder.
+end_all() {
+  local server
+  [[ -z ${load:-} ]] || kill "$load" 2>/dev/null || true
+  [[ ! -d $scratch/k8s ]] || "$deploy/k8s.sh" stop "$scratch/k8s" || true
+  for server in kafka kafka-cluster s3 s3-new postgres; do
+    [[ ! -d $scratch/$server ]] || "$deploy/${server%-new}.sh" stop "$scratch/$server" || true
+  done
+  awk '{ print $2 }' /proc/mounts | grep -F -- "$scratch/" | sort -r | xargs -r -n1 umount -l || true
+  rm -rf -- "$scratch"
+}
+
 # under_load WHAT: was done while the load ran.
 under_load() { kill -0 "$load" 2>/dev/null || { tail -n 20 -- "$scratch/load.log" >&2; die "the load ended before $1: raise SECONDS_OF_LOAD"; }; }
 

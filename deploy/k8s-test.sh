@@ -15,17 +15,12 @@ scratch=$(mktemp -d)
 chmod 711 -- "$scratch"
 namespace=caselock-test-$RANDOM
 stop() {
-  local result=$? server
+  local result=$?
   trap - EXIT
   ((result == 0)) || failed || true
   [[ ! -s $scratch/s3/pid ]] || kill -CONT "$(<"$scratch/s3/pid")" 2>/dev/null || true
-  [[ -z ${load:-} ]] || kill "$load" 2>/dev/null || true
   kubectl delete namespace "$namespace" --wait=false >/dev/null 2>&1 || true
-  [[ ! -d $scratch/k8s ]] || "$deploy/k8s.sh" stop "$scratch/k8s" || true
-  for server in kafka s3 postgres; do
-    [[ ! -d $scratch/$server ]] || "$deploy/$server.sh" stop "$scratch/$server" || true
-  done
-  rm -rf -- "$scratch"
+  end_all
   exit "$result"
 }
 trap stop EXIT

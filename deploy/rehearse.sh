@@ -52,17 +52,6 @@ install_tools() {
   command -v cc >/dev/null || debian_packages gcc libc6-dev
 }
 
-down() {
-  local server
-  [[ -z ${load:-} ]] || kill "$load" 2>/dev/null || true
-  [[ ! -d $scratch/k8s ]] || "$deploy/k8s.sh" stop "$scratch/k8s" || true
-  for server in kafka-cluster s3 s3-new postgres; do
-    [[ ! -d $scratch/$server ]] || "$deploy/${server%-new}.sh" stop "$scratch/$server" || true
-  done
-  awk '{ print $2 }' /proc/mounts | grep -F -- "$scratch/" | sort -r | xargs -r -n1 umount -l || true
-  rm -rf -- "$scratch"
-}
-
 # rehearse PAGE: runs it, from its first block to its last.
 rehearse() {
   local page=$runbooks/$1.md began=$SECONDS script=$scratch/$1.sh
@@ -207,7 +196,7 @@ case "${1:-}:$#" in
     source "$scratch/state"
     for page in "${@:3}"; do rehearse "$page"; done
     ;;
-  down:2) scratch=$(server_dir "$2"); down ;;
+  down:2) scratch=$(server_dir "$2"); end_all ;;
   *)
     pages=("$@")
     for page in "${pages[@]}"; do [[ -f $runbooks/$page.md ]] || die "there is no page $page"; done
@@ -215,7 +204,7 @@ case "${1:-}:$#" in
     ((${#pages[@]})) || mapfile -t pages < <(grep -l '^<!-- rehearsal: ' "$runbooks"/*.md | xargs -n1 basename -s .md | grep -vx move-store; echo move-store)
     scratch=$(mktemp -d)
     chmod 711 -- "$scratch"
-    trap 'result=$?; trap - EXIT; down; exit "$result"' EXIT
+    trap 'result=$?; trap - EXIT; end_all; exit "$result"' EXIT
     trap 'exit 130' INT TERM HUP
     up
     # shellcheck source=/dev/null
