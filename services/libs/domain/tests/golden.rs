@@ -1,11 +1,13 @@
 //! Records as they lie in logs and stores since they were first written. What these lines say must stay readable for ever:
 //! a change here is a change of what bureaus' data means.
 //!
-//! `CASELOCK_WRITE_GOLDEN=1 cargo test` writes the file anew.
+//! `golden.txt` is what today's code writes; `CASELOCK_WRITE_GOLDEN=1 cargo test` writes the file anew. `first-release.txt` is what the
+//! pipeline's first release wrote: it never changes, and today's code reads it.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write;
 
+use bytes::Bytes;
 use caselock_domain::{
     dead_letter,
     digest::{Blake3, SegmentValue},
@@ -26,6 +28,7 @@ use caselock_proto::{
     log::v1::MediaJob,
     v1::{Matter, RecordForm, RecordingMetadata, Source},
 };
+use prost::Message;
 
 fn at() -> Timestamp {
     "2026-11-20T01:30:00Z".parse().unwrap()
@@ -102,6 +105,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+fn segment() -> SegmentRef {
+    SegmentRef { recording: recording(), generation: 1, index: 3, value: SegmentValue([2; 32]) }
+}
+
+fn job() -> MediaJob {
+    MediaJob { recording_id: recording().to_string(), generation: 1, bureau: "demo".into(), version: "v".into() }
+}
+
 fn records() -> String {
     let mut text = String::new();
     for (name, subject, fact) in facts() {
@@ -110,13 +121,12 @@ fn records() -> String {
         assert_eq!(fact::decode(&k, Some(&v)).unwrap(), (key, Some(fact)));
         writeln!(text, "caselock.uploads.v1 {name}\n  key {}\n  value {}", hex(&k), hex(&v)).unwrap();
     }
-    let segment = SegmentRef { recording: recording(), generation: 1, index: 3, value: SegmentValue([2; 32]) };
+    let segment = segment();
     writeln!(text, "caselock.footage.v1 segment\n  key {}", recording()).unwrap();
     for (name, value) in segment.headers() {
         writeln!(text, "  {name}: {}", String::from_utf8_lossy(&value)).unwrap();
     }
-    let job =
-        MediaJob { recording_id: recording().to_string(), generation: 1, bureau: "demo".into(), version: "v".into() };
+    let job = job();
     writeln!(text, "caselock.media-jobs.v1 job\n  key {}\n  value {}", recording(), hex(&media_job(&job))).unwrap();
     writeln!(text, "caselock.dead-letters.v1 of a segment\n  key {}", recording()).unwrap();
     for (name, value) in dead_letter::headers("caselock.footage.v1", 7, 41, "SEGMENT_CORRUPT") {
@@ -210,4 +220,91 @@ fn records_are_what_they_have_always_been() {
     }
     let golden = std::fs::read_to_string(path).unwrap();
     assert_eq!(records(), golden, "the format of records changed: data that is stored would be read wrongly");
+}
+
+/// A record as it stands in a file: its topic, what it is called there, and its lines.
+struct Written<'a> {
+    topic: &'a str,
+    name: &'a str,
+    lines: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Written<'a> {
+    fn all(text: &'a str) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for line in text.lines() {
+            match line.strip_prefix("  ") {
+                None => {
+                    let (topic, name) = line.split_once(' ').unwrap_or((line, ""));
+                    all.push(Self { topic, name, lines: Vec::new() });
+                }
+                Some(line) => {
+                    let (name, value) = line.split_once(' ').unwrap();
+                    all.last_mut().unwrap().lines.push((name.trim_end_matches(':'), value));
+                }
+            }
+        }
+        all
+    }
+
+    fn line(&self, name: &str) -> &'a str {
+        self.lines.iter().find(|(n, _)| *n == name).unwrap().1
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        let hex = self.line(name).as_bytes();
+        hex.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+}
+
+/// Of which recording an event tells, by what is in it.
+fn told_of(kind: &str, value: &[u8]) -> String {
+    let read = match kind {
+        "io.caselock.recording.stored.v1" => RecordingStored::decode(value).map(|e| e.recording_id),
+        "io.caselock.recording.derived.v1" => RecordingDerived::decode(value).map(|e| e.recording_id),
+        "io.caselock.recording.resend-needed.v1" => RecordingResendNeeded::decode(value).map(|e| e.recording_id),
+        "io.caselock.recording.abandoned.v1" => RecordingAbandoned::decode(value).map(|e| e.recording_id),
+        "io.caselock.recording.verified.v1" => RecordingVerified::decode(value).map(|e| e.recording_id),
+        "io.caselock.recording.verification-failed.v1" => {
+            RecordingVerificationFailed::decode(value).map(|e| e.recording_id)
+        }
+        "io.caselock.recording.derivation-failed.v1" => {
+            RecordingDerivationFailed::decode(value).map(|e| e.recording_id)
+        }
+        "io.caselock.deadline.missed.v1" => DeadlineMissed::decode(value).map(|e| e.recording_id),
+        kind => panic!("nothing reads {kind}"),
+    };
+    read.unwrap()
+}
+
+#[test]
+fn what_the_first_release_wrote_is_read() {
+    let all = Written::all(include_str!("first-release.txt"));
+    let facts = facts();
+    for record in &all {
+        match record.topic {
+            "caselock.uploads.v1" => {
+                let (key, fact) = fact::decode(&record.bytes("key"), Some(&record.bytes("value"))).unwrap();
+                let (_, subject, expected) = facts.iter().find(|(name, ..)| *name == record.name).unwrap();
+                assert_eq!((&key.subject, fact.as_ref()), (subject, Some(expected)), "{}", record.name);
+                assert_eq!((key.recording, key.generation), (recording(), 1));
+            }
+            "caselock.footage.v1" => {
+                let headers = record.lines.iter().filter(|(name, _)| *name != "key");
+                let headers: Vec<_> =
+                    headers.map(|(name, text)| ((*name).to_owned(), Bytes::copy_from_slice(text.as_bytes()))).collect();
+                assert_eq!(SegmentRef::from_headers(&headers), Ok(segment()));
+            }
+            "caselock.media-jobs.v1" => assert_eq!(MediaJob::decode(&record.bytes("value")[..]).unwrap(), job()),
+            "caselock.dead-letters.v1" => {
+                let expected = dead_letter::headers("caselock.footage.v1", 7, 41, "SEGMENT_CORRUPT");
+                assert!(expected.iter().all(|(name, value)| record.line(name) == value));
+            }
+            "caselock.events.v1" => {
+                assert_eq!(told_of(record.line("ce_type"), &record.bytes("value")), recording().to_string());
+            }
+            topic => panic!("nothing reads {topic}"),
+        }
+    }
+    assert_eq!(all.len(), 27);
 }
