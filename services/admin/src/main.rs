@@ -11,9 +11,10 @@ mod uploads;
 use std::process::ExitCode;
 
 use caselock_log_kafka::KafkaConfig;
-use caselock_runtime::Flags;
+use caselock_runtime::Layers;
 use caselock_store_s3::S3Config;
 use clap::{Parser, Subcommand};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What operators of Caselock need by hand. Settings are given as to the services, whose own may be given as they are: of them the sections
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 #[command(name = "caselock-admin", version)]
 struct Arguments {
     #[command(flatten)]
-    flags: Flags,
+    layers: Layers,
     #[command(subcommand)]
     command: Command,
 }
@@ -56,7 +57,7 @@ enum Command {
 /// Something is not as it must be.
 const WRONG: u8 = 3;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Config {
     kafka: KafkaConfig,
@@ -78,8 +79,8 @@ struct Config {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { flags, command } = Arguments::parse();
-    let config: Config = flags.load()?;
+    let Arguments { layers, command } = Arguments::parse();
+    let config: Config = layers.load()?;
     config.kafka.check()?;
     match command {
         Command::Topics(command) => topics::run(&config.kafka, &command).await?,

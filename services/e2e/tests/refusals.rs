@@ -51,6 +51,9 @@ async fn wrong_settings_are_named_before_anything_starts() {
     let check =
         Command::new(archiver).args(["--check-config", "--set", "archiver.retention.period=P5M"]).output().unwrap();
     assert!(!check.status.success());
+    // A check does nothing: not even what is asked beside it.
+    let audit = Command::new(binary("caselock-registry")).args(["--check-config", "audit"]).output().unwrap();
+    assert!(!audit.status.success() && String::from_utf8_lossy(&audit.stderr).contains("without a command"));
     let security = ["--check-config", "--set", "kafka.properties.security_protocol=nonsense"];
     let check = Command::new(binary("caselock-media")).args(security).output().unwrap();
     assert!(String::from_utf8_lossy(&check.stderr).contains("kafka.properties"), "{check:?}");

@@ -67,11 +67,11 @@ async fn main() -> anyhow::Result<ExitCode> {
         None => service::run("caselock-registry", &arguments.flags, serve).await?,
         Some(Command::Rebuild { from_store }) => {
             ensure!(from_store, "say what from: --from-store");
-            let config: Config = arguments.flags.load()?;
+            let config: Config = arguments.flags.for_a_command()?.load()?;
             run_rebuild(&config.registry, S3Store::open(&config.s3).await, system_clock()).await?;
         }
         Some(Command::Audit { json }) => {
-            let config: Config = arguments.flags.load()?;
+            let config: Config = arguments.flags.for_a_command()?.load()?;
             let store = S3Store::open(&config.s3).await;
             if !run_audit(&config.registry, store, system_clock(), json).await? {
                 return Ok(ExitCode::from(WRONG));

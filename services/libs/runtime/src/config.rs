@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
@@ -47,7 +48,7 @@ pub enum ConfigError {
 }
 
 /// Loads a configuration of type `T`.
-pub fn load<T: DeserializeOwned + Serialize + Default>(
+pub fn load<T: DeserializeOwned + Serialize + Default + JsonSchema>(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
     sets: &[String],
@@ -80,7 +81,7 @@ pub fn load<T: DeserializeOwned + Serialize + Default>(
         .map_err(|e: toml::de::Error| ConfigError::Value(without_value(e.to_string().trim())))?;
     match unknown.into_iter().next() {
         None => Ok(value),
-        Some(key) => Err(ConfigError::Unknown { nearest: nearest(&key, &defaults), key }),
+        Some(key) => Err(ConfigError::Unknown { nearest: nearest::<T>(&key), key }),
     }
 }
 
@@ -133,9 +134,15 @@ fn lookup<'t>(table: &'t Table, path: &str) -> Option<&'t Value> {
     }
 }
 
-fn nearest(key: &str, defaults: &Table) -> Option<String> {
+/// A JSON Schema without references: each setting is where it belongs.
+pub fn schema<T: JsonSchema>() -> serde_json::Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>().into()
+}
+
+fn nearest<T: JsonSchema>(key: &str) -> Option<String> {
     let mut known = Vec::new();
-    paths(defaults, "", &mut known);
+    paths(&schema::<T>(), "", &mut known);
     known
         .into_iter()
         .map(|k| (strsim::jaro_winkler(&k, key), k))
@@ -144,13 +151,16 @@ fn nearest(key: &str, defaults: &Table) -> Option<String> {
         .map(|(_, k)| k)
 }
 
-fn paths(table: &Table, prefix: &str, into: &mut Vec<String>) {
-    for (key, value) in table {
+/// Sections and settings of a schema, those without a default as well.
+fn paths(schema: &serde_json::Value, prefix: &str, into: &mut Vec<String>) {
+    // A section that may be left out is one of several.
+    for alternative in schema["anyOf"].as_array().into_iter().flatten() {
+        paths(alternative, prefix, into);
+    }
+    for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            Value::Table(inner) => paths(inner, &path, into),
-            _ => into.push(path),
-        }
+        paths(inner, &path, into);
+        into.push(path);
     }
 }
 
@@ -162,13 +172,13 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(default)]
     struct Demo {
         gateway: Section,
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(default)]
     struct Section {
         listen: String,
@@ -202,6 +212,11 @@ mod tests {
     fn unknown_keys_are_refused_and_the_nearest_is_named() {
         let error = load::<Demo>(None, env(&[("CASELOCK__GATEWAY__LISTENN", "x")]), &[]).unwrap_err();
         assert_eq!(error.to_string(), "unknown key gateway.listenn; did you mean gateway.listen?");
+        // One without a default, and a section.
+        let error = load::<Demo>(None, env(&[]), &["gateway.bureua=x".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key gateway.bureua; did you mean gateway.bureau?");
+        let error = load::<Demo>(None, env(&[]), &["gatway.bureau=x".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key gatway; did you mean gateway?");
         let error = load::<Demo>(None, env(&[]), &["gateway.budget=much".into()]).unwrap_err();
         assert!(error.to_string().contains("u64"), "{error}");
         assert!(load::<Demo>(None, env(&[]), &["x".into()]).is_err());

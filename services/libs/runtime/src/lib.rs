@@ -14,15 +14,22 @@ pub mod telemetry;
 pub mod trace;
 pub mod watched;
 
-/// The flags every service takes.
+/// Where settings come from, as flags say.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Flags {
+pub struct Layers {
     /// The configuration file (TOML). The environment (CASELOCK__SECTION__KEY) and --set override it.
     #[arg(long, env = "CASELOCK_CONFIG", value_name = "FILE")]
     pub config: Option<std::path::PathBuf>,
     /// Sets one value, for example --set gateway.listen=127.0.0.1:7443
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// The flags every service takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Flags {
+    #[command(flatten)]
+    layers: Layers,
     /// Checks the configuration and exits.
     #[arg(long)]
     pub check_config: bool,
@@ -35,10 +42,27 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// The layers alone, for a command that does something: an error where a flag asks for the configuration instead.
+    pub fn for_a_command(&self) -> anyhow::Result<&Layers> {
+        let asks = self.check_config || self.dump_config || self.config_schema;
+        anyhow::ensure!(!asks, "--check-config, --dump-config and --config-schema go without a command");
+        Ok(&self.layers)
+    }
+
+    /// Loads the configuration, as [`Layers::load`].
+    pub fn load<T>(&self) -> Result<T, config::ConfigError>
+    where
+        T: serde::de::DeserializeOwned + serde::Serialize + Default + schemars::JsonSchema,
+    {
+        self.layers.load()
+    }
+}
+
+impl Layers {
     /// Loads the configuration from file, environment and flags.
     pub fn load<T>(&self) -> Result<T, config::ConfigError>
     where
-        T: serde::de::DeserializeOwned + serde::Serialize + Default,
+        T: serde::de::DeserializeOwned + serde::Serialize + Default + schemars::JsonSchema,
     {
         config::load(self.config.as_deref(), std::env::vars(), &self.set)
     }

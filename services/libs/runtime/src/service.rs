@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use anyhow::Context;
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Flags,
     admin::{self, AdminConfig},
+    config,
     health::Health,
     shutdown,
     telemetry::{self, Dials, TelemetryConfig},
@@ -44,7 +45,7 @@ where
 {
     let hangup = signal(SignalKind::hangup())?;
     if flags.config_schema {
-        println!("{:#}", schema::<C>());
+        println!("{:#}", config::schema::<C>());
         return Ok(());
     }
     let config: C = flags.load()?;
@@ -76,16 +77,10 @@ where
     worked
 }
 
-/// One without references: each setting is where it belongs.
-fn schema<C: JsonSchema>() -> serde_json::Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<C>().into()
-}
-
 /// Takes what can be changed from the configuration as it is when SIGHUP comes. A wrong one is logged and changes nothing.
 fn reload_on_hangup<C>(mut hangup: Signal, flags: Flags, dials: Dials)
 where
-    C: Common + DeserializeOwned + Serialize + Default,
+    C: Common + DeserializeOwned + Serialize + Default + JsonSchema,
 {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
