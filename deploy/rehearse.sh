@@ -86,12 +86,12 @@ psql() { command psql -X -v ON_ERROR_STOP=1 "$@"; }
 # What the world does.
 # load_starts SECONDS [RATE]: uploads arrive for so long, so many a second, with cases and without.
 load_starts() { load "$scratch/footage" "load-$RANDOM" --files 1 --rate "${2:-0.3}" --for "$1" --patience "$(($1 + 600))" --cases; }
-# upload_starts FILE RATE [KEYS]: by the bureau's command, over a line of so many bytes a second.
+# upload_starts FILE RATE [KEYS]: by the bureau's command, over a line of so many bytes a second; with the certificate in $bureau.
 upload_starts() {
   local port at
   port=$(k get service caselock-gateway -o jsonpath='{.spec.ports[0].nodePort}')
   at=$(date -u -r "$1" +%Y-%m-%dT%H:%M:%SZ)
-  "$CASELOCK_PROGRAMS/caselock" upload "$1" --server "https://$node:$port" --ca "$ca/ca.pem" --cert "$ca/demo.pem" --key "$ca/demo.key" \
+  "$CASELOCK_PROGRAMS/caselock" upload "$1" --server "https://$node:$port" --ca "$ca/ca.pem" --cert "${bureau:-$ca}/demo.pem" --key "${bureau:-$ca}/demo.key" \
     --receipt-keys "${3:-$ca/receipt-key.pub.pem}" --journal "$scratch/journal" --bwlimit "$2" --set source=information_platform \
     --set matter=inspection --set record_form=electronic_data --set unit=demo --set officers=demo --set "recorded_started_at=$at" --set "recorded_ended_at=$at" >"$scratch/upload.log" 2>&1 &
   uploading=$!

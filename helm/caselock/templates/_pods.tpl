@@ -38,9 +38,15 @@ capabilities: {drop: [ALL]}
 image: {{ include "caselock.image" . }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 2 }}
-{{- with $values.extraEnv }}
-env: {{- toYaml . | nindent 2 }}
-{{- end }}
+env:
+  - name: POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  - name: POD_NAMESPACE
+    valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+  - {name: OTEL_RESOURCE_ATTRIBUTES, value: "service.instance.id=$(POD_NAME),k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE)"}
+  {{- with $values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- with $values.envFrom }}
 envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -54,6 +60,103 @@ volumeMounts:
   {{- with $values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end -}}
+
+{{/* The spec of a component's pods, with what its values put over it: (root, component, name, and for a server: port). */}}
+{{- define "caselock.pod" -}}
+{{- $values := index .root.Values .component -}}
+{{- $pod := include "caselock.ownPod" . | fromYaml -}}
+{{- $container := index $pod.containers 0 -}}
+{{- $_ := mergeOverwrite $container (deepCopy $values.containerSpec) -}}
+{{- toYaml (mergeOverwrite $pod (deepCopy $values.podSpec)) -}}
+{{- end -}}
+
+{{- define "caselock.ownPod" -}}
+{{- $values := index .root.Values .component -}}
+serviceAccountName: {{ include "caselock.serviceAccount" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with (include "caselock.priorityClass" (dict "root" .root "media" (eq .component "media"))) }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext: {{- include "caselock.podSecurity" . | nindent 2 }}
+terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+{{- with $values.hostAliases }}
+hostAliases: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $rebuild := and (eq .component "registry") $values.rebuild }}
+{{- if or $values.initContainers $rebuild }}
+initContainers:
+  {{- with $values.initContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if $rebuild }}
+  # Before a registry is at work on a database that was restored.
+  - name: rebuild
+    args: [--config, /etc/caselock/settings/settings.toml, rebuild, --from-store]
+    {{- include "caselock.program" . | trim | nindent 4 }}
+  {{- end }}
+{{- end }}
+containers:
+  - name: {{ .component }}
+    args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") $values.extraArgs | toJson }}
+    {{- include "caselock.program" . | trim | nindent 4 }}
+    ports:
+      {{- if .port }}
+      - {name: grpc, containerPort: {{ .port }}}
+      {{- end }}
+      - {name: admin, containerPort: 9464}
+    # Start-up looks at log and store, and may wait for them: it only must be alive. Neither probe asks for Kafka or the store.
+    livenessProbe:
+      httpGet: {path: /livez, port: admin}
+      periodSeconds: 10
+      timeoutSeconds: 5
+      failureThreshold: 6
+    readinessProbe:
+      httpGet: {path: /readyz, port: admin}
+      periodSeconds: 5
+      timeoutSeconds: 3
+      failureThreshold: 6
+      successThreshold: 1
+    {{- if .port }}
+    # Who looks up the Service meanwhile still finds this one at work.
+    lifecycle: {preStop: {sleep: {seconds: 5}}}
+    {{- end }}
+volumes:
+  - name: settings
+    configMap: {name: {{ .name }}}
+  {{- include "caselock.secretVolumes" . | trim | nindent 2 }}
+  {{- if eq .component "media" }}
+  - name: scratch
+    emptyDir: {sizeLimit: {{ $values.scratch.sizeLimit }}}
+  {{- end }}
+  {{- with $values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- if dig "topologySpread" false $values }}
+topologySpreadConstraints:
+  {{- range (list "kubernetes.io/hostname" "topology.kubernetes.io/zone") }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "caselock.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* A Deployment and what belongs to it: (root, component, and for a server: port). */}}
@@ -95,9 +198,10 @@ spec:
   # The next one is ready only once this one is gone: one writer of locks.
   strategy: {type: Recreate}
   {{- else }}
-  strategy:
-    type: RollingUpdate
-    rollingUpdate: {maxSurge: 1, maxUnavailable: {{ ternary 0 1 (eq .component "gateway") }}}
+  strategy: {{- toYaml (default (dict "type" "RollingUpdate" "rollingUpdate" (dict "maxSurge" 1 "maxUnavailable" (ternary 0 1 (eq .component "gateway")))) $values.strategy) | nindent 4 }}
+  {{- end }}
+  {{- with $values.minReadySeconds }}
+  minReadySeconds: {{ . }}
   {{- end }}
   selector:
     matchLabels: {{- include "caselock.selector" . | nindent 6 }}
@@ -114,90 +218,8 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      serviceAccountName: {{ include "caselock.serviceAccount" . }}
-      automountServiceAccountToken: false
-      enableServiceLinks: false
-      {{- with .root.Values.image.pullSecrets }}
-      imagePullSecrets: {{- range . }}
-        - name: {{ . }}
-        {{- end }}
-      {{- end }}
-      {{- with (include "caselock.priorityClass" (dict "root" .root "media" (eq .component "media"))) }}
-      priorityClassName: {{ . }}
-      {{- end }}
-      securityContext: {{- include "caselock.podSecurity" . | nindent 8 }}
-      terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
-      {{- with $values.hostAliases }}
-      hostAliases: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- $rebuild := and (eq .component "registry") $values.rebuild }}
-      {{- if or $values.initContainers $rebuild }}
-      initContainers:
-        {{- with $values.initContainers }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-        {{- if $rebuild }}
-        # Before a registry is at work on a database that was restored.
-        - name: rebuild
-          args: [--config, /etc/caselock/settings/settings.toml, rebuild, --from-store]
-          {{- include "caselock.program" . | trim | nindent 10 }}
-        {{- end }}
-      {{- end }}
-      containers:
-        - name: {{ .component }}
-          args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") $values.extraArgs | toJson }}
-          {{- include "caselock.program" . | trim | nindent 10 }}
-          ports:
-            {{- if .port }}
-            - {name: grpc, containerPort: {{ .port }}}
-            {{- end }}
-            - {name: admin, containerPort: 9464}
-          # Start-up looks at log and store, and may wait for them: it only must be alive. Neither probe asks for Kafka or the store.
-          livenessProbe:
-            httpGet: {path: /livez, port: admin}
-            periodSeconds: 10
-            timeoutSeconds: 5
-            failureThreshold: 6
-          readinessProbe:
-            httpGet: {path: /readyz, port: admin}
-            periodSeconds: 5
-            timeoutSeconds: 3
-            failureThreshold: 6
-            successThreshold: 1
-          {{- if .port }}
-          # Who looks up the Service meanwhile still finds this one at work.
-          lifecycle: {preStop: {sleep: {seconds: 5}}}
-          {{- end }}
-      volumes:
-        - name: settings
-          configMap: {name: {{ $name }}}
-        {{- include "caselock.secretVolumes" . | trim | nindent 8 }}
-        {{- if eq .component "media" }}
-        - name: scratch
-          emptyDir: {sizeLimit: {{ $values.scratch.sizeLimit }}}
-        {{- end }}
-        {{- with $values.extraVolumes }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-      {{- if dig "topologySpread" false $values }}
-      topologySpreadConstraints:
-        {{- range (list "kubernetes.io/hostname" "topology.kubernetes.io/zone") }}
-        - maxSkew: 1
-          topologyKey: {{ . }}
-          whenUnsatisfiable: ScheduleAnyway
-          labelSelector:
-            matchLabels: {{- include "caselock.selector" $ | nindent 14 }}
-        {{- end }}
-      {{- end }}
-      {{- with $values.nodeSelector }}
-      nodeSelector: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $values.tolerations }}
-      tolerations: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $values.affinity }}
-      affinity: {{- toYaml . | nindent 8 }}
-      {{- end }}
+      {{- include "caselock.pod" (merge (dict "name" $name) .) | nindent 6 }}
+{{- if $values.disruptionBudget.enabled }}
 ---
 # One at a time may be drained, the only one too: clients, or the group, go on with the next.
 apiVersion: policy/v1
@@ -206,10 +228,11 @@ metadata:
   name: {{ $name }}
   labels: {{- include "caselock.labels" . | nindent 4 }}
 spec:
-  maxUnavailable: 1
+  maxUnavailable: {{ $values.disruptionBudget.maxUnavailable }}
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels: {{- include "caselock.selector" . | nindent 6 }}
+{{- end }}
 {{- end -}}
 
 {{/* The Service of a server: (root, component, port). */}}
@@ -228,15 +251,51 @@ spec:
   {{- if ne $service.type "ClusterIP" }}
   externalTrafficPolicy: {{ default "Cluster" (dig "externalTrafficPolicy" "" $service) }}
   {{- end }}
-  {{- with (dig "loadBalancerClass" "" $service) }}
+  {{- if eq $service.type "LoadBalancer" }}
+  {{- with $service.loadBalancerClass }}
   loadBalancerClass: {{ . }}
   {{- end }}
-  {{- with (dig "loadBalancerSourceRanges" nil $service) }}
+  {{- with $service.loadBalancerSourceRanges }}
   loadBalancerSourceRanges: {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- end }}
   selector: {{- include "caselock.selector" . | nindent 4 }}
   ports:
     - {name: grpc, port: {{ $service.port }}, targetPort: grpc{{ with dig "nodePort" nil $service }}, nodePort: {{ . }}{{ end }}}
+{{- end -}}
+
+{{/* The Ingress of a server: (root, component). Its controller passes TLS through: whose client it is, the server itself must see. */}}
+{{- define "caselock.ingress" -}}
+{{- $values := index .root.Values .component -}}
+{{- with $values.ingress }}
+{{- if .enabled }}
+{{- if not $values.hostnames }}{{ fail (printf "%s.hostnames: under which names does the Ingress let clients in?" $.component) }}{{ end }}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: {{ include "caselock.fullname" $.root }}-{{ $.component }}
+  labels: {{- include "caselock.labels" $ | nindent 4 }}
+  {{- with .annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- with .className }}
+  ingressClassName: {{ . }}
+  {{- end }}
+  tls:
+    - hosts: {{- toYaml $values.hostnames | nindent 8 }}
+  rules:
+    {{- range $values.hostnames }}
+    - host: {{ . | quote }}
+      http:
+        paths:
+          - path: /
+            pathType: Prefix
+            backend: {service: {name: {{ include "caselock.fullname" $.root }}-{{ $.component }}, port: {name: grpc}}}
+    {{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* The certificate of a server: (root, component). */}}

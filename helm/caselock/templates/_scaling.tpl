@@ -7,6 +7,10 @@
 {{- if and (ne $scaling.mode "none") (gt (int $scaling.maxReplicas) $partitions) -}}
 {{- fail (printf "%s.autoscaling.maxReplicas is %d: more than %s has partitions (%d) would have nothing to do" .component (int $scaling.maxReplicas) .topic $partitions) -}}
 {{- end -}}
+{{- $replicas := int (index .root.Values .component).replicas -}}
+{{- if and (eq $scaling.mode "none") (gt $replicas $partitions) -}}
+{{- fail (printf "%s.replicas is %d: more than %s has partitions (%d) would have nothing to do" .component $replicas .topic $partitions) -}}
+{{- end -}}
 {{- if and (ne $scaling.mode "none") (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
 {{- fail (printf "%s.autoscaling.minReplicas is %d: more than maxReplicas, %d" .component (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
 {{- end -}}

@@ -46,7 +46,7 @@
 {{- define "caselock.s3" -}}
 {{- $s3 := .root.Values.s3 -}}
 {{- $credentials := include "caselock.s3Credentials" . | fromJson -}}
-{{- $table := dict "bucket" $s3.bucket "prefix" $s3.prefix "region" $s3.region "endpoint" $s3.endpoint -}}
+{{- $table := dict "bucket" $s3.bucket "prefix" $s3.prefix "region" $s3.region "endpoint" $s3.endpoint "ca" (ternary (printf "/etc/caselock/s3-ca/%s" $s3.ca.key) "" (ne $s3.ca.name "")) -}}
 {{- if $credentials.name -}}
 {{- $_ := set $table "access_key" (printf "file:/etc/caselock/s3/%s" $credentials.accessKey) -}}
 {{- $_ := set $table "secret_key" (printf "file:/etc/caselock/s3/%s" $credentials.secretKey) -}}
@@ -87,12 +87,15 @@
 {{- if and $kafka.tls.enabled $kafka.tls.clientSecret.name -}}{{- $secrets = append $secrets (dict "name" "kafka-client" "secret" $kafka.tls.clientSecret.name) -}}{{- end -}}
 {{- if $kafka.sasl.enabled -}}{{- $secrets = append $secrets (dict "name" "kafka-password" "secret" (required "kafka.sasl.password.name: which secret has the password?" $kafka.sasl.password.name)) -}}{{- end -}}
 {{- if not (has .component (list "gateway" "topics")) -}}{{- with (include "caselock.s3Credentials" . | fromJson).name -}}{{- $secrets = append $secrets (dict "name" "s3" "secret" .) -}}{{- end -}}{{- end -}}
+{{- if and $values.s3.ca.name (not (has .component (list "gateway" "topics"))) -}}{{- $secrets = append $secrets (dict "name" "s3-ca" "secret" $values.s3.ca.name) -}}{{- end -}}
 {{- if has .component (list "gateway" "registry") -}}
 {{- $secrets = append $secrets (dict "name" "tls" "secret" (include "caselock.tlsSecret" .)) -}}
 {{- $secrets = append $secrets (dict "name" "client-ca" "secret" (required "tls.clientCa.name: which secret has the CA of the bureaus' certificates?" $values.tls.clientCa.name)) -}}
 {{- end -}}
 {{- if eq .component "archiver" -}}{{- $secrets = append $secrets (dict "name" "receipts" "secret" (required "receipts.signingKey.name: which secret has the key that receipts are signed with?" $values.receipts.signingKey.name)) -}}{{- end -}}
 {{- if eq .component "registry" -}}{{- $secrets = append $secrets (dict "name" "database" "secret" (required "registry.database.name: which secret has the address of the database?" $values.registry.database.name)) -}}{{- end -}}
+{{- if and (eq .component "registry") $values.registry.database.ca.name -}}{{- $secrets = append $secrets (dict "name" "database-ca" "secret" $values.registry.database.ca.name) -}}{{- end -}}
+{{- if and (eq .component "registry") $values.registry.database.clientSecret.name -}}{{- $secrets = append $secrets (dict "name" "database-client" "secret" $values.registry.database.clientSecret.name) -}}{{- end -}}
 {{- toJson $secrets -}}
 {{- end -}}
 

@@ -7,9 +7,11 @@ use std::{
 };
 
 use caselock_client::Tls;
-use caselock_e2e::{Footage, Kind, Program, Stack, Uploader, on_both_stacks, wait_until};
+use caselock_domain::digest::segment_digest;
+use caselock_e2e::{Footage, Kind, Program, Stack, Uploader, metadata, on_both_stacks, wait_until};
 use caselock_proto::v1::{
-    GetUploadRequest, OpenUploadRequest, RecordingMetadata, ingest_service_client::IngestServiceClient,
+    GetUploadRequest, OpenUploadRequest, RecordingMetadata, SealUploadRequest, SegmentHeader, WriteSegmentsRequest,
+    ingest_service_client::IngestServiceClient, write_segments_request::Content, write_segments_response::Outcome,
 };
 use opentelemetry_proto::tonic::{
     collector::{
@@ -44,6 +46,8 @@ impl MetricsService for Meter {
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         for resource in request.into_inner().resource_metrics {
             let attributes = resource.resource.unwrap_or_default().attributes;
+            // One of several must be told from the others.
+            assert!(attributes.iter().any(|a| a.key == "service.instance.id"), "{attributes:?}");
             let name = attributes.into_iter().find(|a| a.key == "service.name").and_then(|a| a.value?.value);
             let Some(Value::StringValue(service)) = name else { continue };
             let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
@@ -93,6 +97,30 @@ async fn channel(stack: &Stack) -> Channel {
         ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).identity(Identity::from_pem(certificate, key));
     let endpoint = Endpoint::from_shared(stack.server.clone()).unwrap().tls_config(tls).unwrap();
     endpoint.connect().await.unwrap()
+}
+
+/// Uploads a recording of three bytes, each call within a trace of its own; returns its id.
+async fn upload_in_a_trace(caller: &mut IngestServiceClient<Channel>, traceparent: &str) -> String {
+    fn within<T>(traceparent: &str, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+        request
+    }
+    let metadata = RecordingMetadata { officers: vec!["尉迟大山".into()], ..metadata() };
+    let open = OpenUploadRequest { idempotency_key: "traced".into(), metadata: Some(metadata), size: Some(3) };
+    let opened = caller.open_upload(within(traceparent, open)).await.unwrap().into_inner().recording.unwrap();
+    let (recording_id, generation) = (opened.recording_id, opened.generation);
+    let value = segment_digest(0, opened.segment_size, b"abc").unwrap().value.0.to_vec().into();
+    let header = SegmentHeader { recording_id: recording_id.clone(), generation, index: 0, length: 3, value };
+    let write = |content| WriteSegmentsRequest { content: Some(content) };
+    let stream = tokio_stream::iter([write(Content::Header(header)), write(Content::Chunk(b"abc".to_vec().into()))]);
+    let mut answers = caller.write_segments(within(traceparent, stream)).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().outcome;
+    assert!(matches!(answer, Some(Outcome::Accepted(_))), "{answer:?}");
+    let blake3 = blake3::hash(b"abc").as_bytes().to_vec().into();
+    let seal = SealUploadRequest { recording_id: recording_id.clone(), generation, size: 3, blake3 };
+    caller.seal_upload(within(traceparent, seal)).await.unwrap();
+    recording_id
 }
 
 /// Prints a trace for people: when each span began, how long it took, whose child it is.
@@ -202,6 +230,14 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
                 && attribute(span, "rpc.response.status_code").unwrap() == "NOT_FOUND"
         })
     });
+    // So is the whole of a recording, from its opening to its event.
+    let callers = hex("0af7651916cd43dd8448eb211c80319c");
+    let traced = upload_in_a_trace(&mut caller, traceparent).await;
+    wait_until("the recording in its caller's trace", || {
+        let in_it = |service: &str, name: &str| of(service, name).iter().any(|span| span.trace_id == callers);
+        let calls = ["OpenUpload", "WriteSegments", "SealUpload"].iter().all(|name| in_it("gateway", &call(name)));
+        calls && in_it("archiver", "step") && in_it("media", "media-job")
+    });
     // Where nobody looks at a terminal, every line of a log is an object; one about a recording's end names its trace.
     let mut about_one = 0;
     for program in stack.programs.values() {
@@ -213,6 +249,13 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
             let is_about_one = object["message"] == "stored" || object["message"] == "a media job ended";
             assert!(!is_about_one || object["openTelemetry"]["traceId"].is_string(), "{line}");
             about_one += usize::from(is_about_one);
+            // Wide: what one asks of an upload or a job stands in the one line.
+            let is_wide = match object["message"].as_str() {
+                Some("stored") => object["segments"].as_u64() > Some(0) && object["seconds"].as_f64() > Some(0.0),
+                Some("a media job ended") => object["span"]["size"].is_u64() && object["span"]["tries"] == 1,
+                _ => true,
+            };
+            assert!(is_wide, "{line}");
         }
     }
     assert!(about_one >= 3, "{about_one}");
@@ -235,8 +278,11 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
     let mut events = stack.records(caselock_log::Topic::Events).await;
     events.retain(|event| !event.record.header_value("ce_source").unwrap().ends_with(b"/registry"));
     assert!(events.len() >= 4, "two recordings stored and verified");
+    assert!(events.iter().filter(|event| *event.record.key == *traced.as_bytes()).count() >= 2, "stored and verified");
     for event in events {
-        let trace = String::from_utf8(event.record.key.to_vec()).unwrap().replace('-', "");
+        let recording = String::from_utf8(event.record.key.to_vec()).unwrap();
+        let is_traced = recording == traced;
+        let trace = if is_traced { "0af7651916cd43dd8448eb211c80319c".into() } else { recording.replace('-', "") };
         let traceparent = event.record.header_value("ce_traceparent").unwrap();
         assert!(String::from_utf8_lossy(traceparent).contains(&trace), "{traceparent:?}");
     }

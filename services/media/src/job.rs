@@ -29,6 +29,7 @@ use caselock_proto::{
 use caselock_runtime::{retry::until_done, trace};
 use caselock_store::{ErrorKind, Lock, Store, oldest_version, read_document};
 use prost::Message;
+use tracing::Span;
 
 use crate::{
     config::MediaConfig,
@@ -96,8 +97,9 @@ impl Jobs {
     /// Does the job of a record, again and again while what it needs is away. Where this machine fails it too often it is put
     /// at the topic's end, so that others have their turn.
     pub async fn run_until_done(&self, entry: &Entry) -> Result<Outcome, JobError> {
-        let failures = AtomicU32::new(0);
+        let (failures, tries) = (AtomicU32::new(0), AtomicU32::new(0));
         let run = || async {
+            Span::current().record("tries", tries.fetch_add(1, Ordering::Relaxed) + 1);
             match self.run(entry).await {
                 Err(JobError::Machine(error)) if failures.fetch_add(1, Ordering::Relaxed) + 1 >= MACHINE_FAILURES => {
                     tracing::error!(%error, offset = entry.offset, "this machine can't do a job: others have their turn");
@@ -136,6 +138,10 @@ impl Jobs {
 
     async fn work(&self, job: &Job, entry: &Entry) -> Result<Outcome, JobError> {
         let manifest = self.manifest(job).await?;
+        let span = Span::current();
+        span.record("bureau", job.bureau.as_str());
+        span.record("content_type", manifest.metadata.content_type.as_str());
+        span.record("size", manifest.size);
         let verification_key = object_key::verification(&job.bureau, job.recording, job.generation);
         let derived_key = object_key::derived(&job.bureau, job.recording, job.generation);
         let known: Option<Verification> = documents::read(&*self.store, &verification_key).await?;

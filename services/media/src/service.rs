@@ -20,7 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::{config::MediaConfig, error::JobError, job::Jobs, metrics::MediaMetrics};
 
@@ -192,7 +192,7 @@ impl Service {
 /// The span of a job: part of its recording's trace.
 fn span(entry: &Entry) -> Span {
     let key = String::from_utf8_lossy(&entry.record.key);
-    let span = process_span!("media-job", GROUP, Topic::MediaJobs, entry, recording = %key);
+    let span = process_span!("media-job", GROUP, Topic::MediaJobs, entry, recording = %key, bureau = Empty, content_type = Empty, size = Empty, tries = Empty);
     let traceparent = entry.record.header_value(TRACEPARENT).map(|value| &value[..]);
     match key.parse::<RecordingId>() {
         Ok(recording) => trace::of_recording(&span, traceparent, recording.as_bytes()),

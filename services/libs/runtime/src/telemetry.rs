@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use opentelemetry::{
-    KeyValue,
+    Key, KeyValue,
     trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceId, TracerProvider},
 };
 use opentelemetry_otlp::WithExportConfig;
@@ -24,6 +24,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
+/// The attribute that tells one process from others of its service.
+const INSTANCE: &str = "service.instance.id";
 /// Bureaus, and how each stands, that metrics have room for.
 const BUREAUS: usize = 20_000;
 
@@ -164,11 +166,15 @@ fn by_bureau(instrument: &Instrument) -> Option<Stream> {
 
 /// Starts logs (for people on a terminal, JSON otherwise), and traces and metrics where an endpoint is set.
 pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
-    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    let resource = Resource::builder()
-        .with_service_name(service)
-        .with_attributes([KeyValue::new("service.namespace", "caselock"), version])
-        .build();
+    let mut attributes = vec![
+        KeyValue::new("service.namespace", "caselock"),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+    ];
+    // Which of several of its kind it is: as the environment says (OTEL_RESOURCE_ATTRIBUTES), or else a new one at each start.
+    if Resource::builder().build().get(&Key::from_static_str(INSTANCE)).is_none() {
+        attributes.push(KeyValue::new(INSTANCE, uuid::Uuid::new_v4().to_string()));
+    }
+    let resource = Resource::builder().with_service_name(service).with_attributes(attributes).build();
     let metrics = Metrics::default();
     let exporter =
         opentelemetry_prometheus::exporter().with_registry(metrics.0.clone()).build().context("prepare metrics")?;

@@ -1,9 +1,10 @@
 use std::{
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
 use aws_credential_types::{
     Credentials,
@@ -13,7 +14,9 @@ use aws_sdk_s3::{
     Client,
     config::{RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig},
 };
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use caselock_runtime::secret::{Secret, SecretError};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +40,8 @@ pub struct S3Config {
     pub region: String,
     /// The endpoint, for servers other than AWS's. Bucket names then go into the path.
     pub endpoint: Option<String>,
+    /// A file with the CAs (PEM) that the endpoint's certificate may be under; the system's own without it. Read at the start.
+    pub ca: Option<PathBuf>,
     /// The access key, or `file:PATH` of a file that has it. Without both keys, the AWS SDK's own chain is asked (environment, profile,
     /// web identity, instance).
     pub access_key: Option<Secret>,
@@ -51,6 +56,7 @@ impl Default for S3Config {
             prefix: String::new(),
             region: "us-east-1".into(),
             endpoint: None,
+            ca: None,
             access_key: None,
             secret_key: None,
         }
@@ -71,6 +77,16 @@ pub async fn connect(config: &S3Config) -> Client {
     if let Some(endpoint) = &config.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
+    match config.trusted() {
+        Ok(None) => {}
+        Ok(Some(tls)) => {
+            let provider = tls::Provider::Rustls(CryptoMode::AwsLc);
+            let http = aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(tls).build_https();
+            loader = loader.http_client(http);
+        }
+        // It was there when the settings were checked. Nothing is sent to a server that the system's own do not vouch for.
+        Err(error) => tracing::error!(error = format!("{error:#}"), "going on with the system's CAs"),
+    }
     if let (Some(access), Some(secret)) = (&config.access_key, &config.secret_key) {
         loader = loader.credentials_provider(Keys::new(access, secret));
     }
@@ -86,8 +102,21 @@ pub async fn connect(config: &S3Config) -> Client {
 }
 
 impl S3Config {
-    /// Checks that both keys are there, or none, and that they can be read.
+    /// Whom to believe, where that is said.
+    fn trusted(&self) -> anyhow::Result<Option<TlsContext>> {
+        let Some(file) = &self.ca else { return Ok(None) };
+        let pem = std::fs::read(file).with_context(|| format!("read s3.ca {}", file.display()))?;
+        let certificates = CertificateDer::pem_slice_iter(&pem);
+        let count =
+            certificates.collect::<Result<Vec<_>, _>>().with_context(|| format!("s3.ca {}", file.display()))?.len();
+        ensure!(count > 0, "s3.ca {}: expected certificates in PEM", file.display());
+        let store = TrustStore::empty().with_pem_certificate(pem);
+        Ok(Some(TlsContext::builder().with_trust_store(store).build().context("s3.ca")?))
+    }
+
+    /// Checks that both keys are there, or none, and that they and the CAs can be read.
     pub fn check(&self) -> anyhow::Result<()> {
+        self.trusted()?;
         match (&self.access_key, &self.secret_key) {
             (None, None) => Ok(()),
             (Some(access), Some(secret)) => {
@@ -162,5 +191,15 @@ mod tests {
         assert!(Keys::new(&"me".into(), &"file:/nowhere".into()).read().is_err());
         let half = S3Config { access_key: Some("me".into()), ..S3Config::default() };
         assert!(half.check().unwrap_err().to_string().contains("s3.secret_key"));
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused() {
+        let file = std::env::temp_dir().join(format!("caselock-s3-ca-{}", std::process::id()));
+        let config = S3Config { ca: Some(file.clone()), ..S3Config::default() };
+        assert!(config.check().unwrap_err().to_string().contains("s3.ca"));
+        std::fs::write(&file, "none\n").unwrap();
+        assert!(config.check().unwrap_err().to_string().contains("expected certificates"));
+        std::fs::remove_file(&file).unwrap();
     }
 }

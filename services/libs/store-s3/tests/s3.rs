@@ -16,6 +16,7 @@ fn config() -> S3Config {
         prefix: format!("test-{}/", uuid::Uuid::new_v4()),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: variable("ENDPOINT"),
+        ca: variable("CA").map(Into::into),
         access_key: Some(
             variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against").into(),
         ),
@@ -104,10 +105,13 @@ fn beneath_tls_everything_holds_as_well() {
     script("start");
     let _stopped = Stop(dir.path());
     let server = script("env");
-    let variables = server.lines().filter_map(|line| line.split_once('='));
+    // Its CA is told by our own setting.
+    let own = server.replace("SSL_CERT_FILE", "CASELOCK_TEST_S3_CA");
+    let variables = own.lines().filter_map(|line| line.split_once('='));
     let test = Command::new(std::env::current_exe().unwrap())
         .args(["--skip", "beneath_tls"])
         .env_remove("CASELOCK_TEST_S3_BUCKET")
+        .env_remove("SSL_CERT_FILE")
         .envs(variables)
         .output()
         .unwrap();
