@@ -62,7 +62,7 @@ impl Worker {
             content_type = opened.metadata.content_type,
             size = receipt.size,
             segments = opened.shape.segments_of(receipt.size),
-            seconds = receipt.stored_at.duration_since(opened.opened_at).as_secs_f64(),
+            seconds = (self.clock)().duration_since(opened.opened_at).as_secs_f64(),
             stored_at = %receipt.stored_at,
             locked_until = %receipt.locked_until,
             legal_hold = receipt.legal_hold,
