@@ -30,7 +30,9 @@ KEDA=yes cluster
 servers kafka s3 postgres
 programs
 secrets
-before=$(k get all,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,jobs -o name | sort)
+kinds=all,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,ingresses
+! kubectl get crd scaledobjects.keda.sh >/dev/null 2>&1 || kinds+=,scaledobjects.keda.sh,triggerauthentications.keda.sh
+before=$(k get "$kinds" -o name | sort)
 values >"$scratch/values.yaml"
 export CASELOCK_LOAD_PARTITIONS=12
 # The topics are the chart's to make: only the bucket is made here.
@@ -110,7 +112,7 @@ fi
 step 'helm uninstall'
 helm -n "$namespace" uninstall caselock --wait --timeout 3m
 deadline=$((SECONDS + 60))
-until after=$(k get all,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,jobs -o name | sort) && [[ $after == "$before" ]]; do
+until after=$(k get "$kinds" -o name | sort) && [[ $after == "$before" ]]; do
   ((SECONDS < deadline)) || { diff <(echo "$before") <(echo "$after") >&2 || true; die "something was left"; }
   sleep 1
 done
