@@ -39,11 +39,15 @@ image: {{ include "caselock.image" . }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 2 }}
 env:
-  - name: POD_NAME
+  {{- $given := dict -}}
+  {{- range $values.extraEnv }}{{ $_ := set $given .name true }}{{ end -}}
+  {{- if not $given.OTEL_RESOURCE_ATTRIBUTES }}
+  - name: CASELOCK_POD
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
-  - name: POD_NAMESPACE
+  - name: CASELOCK_NAMESPACE
     valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-  - {name: OTEL_RESOURCE_ATTRIBUTES, value: "service.instance.id=$(POD_NAME),k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE)"}
+  - {name: OTEL_RESOURCE_ATTRIBUTES, value: "service.instance.id=$(CASELOCK_POD),k8s.pod.name=$(CASELOCK_POD),k8s.namespace.name=$(CASELOCK_NAMESPACE)"}
+  {{- end }}
   {{- with $values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -66,8 +70,10 @@ volumeMounts:
 {{- define "caselock.pod" -}}
 {{- $values := index .root.Values .component -}}
 {{- $pod := include "caselock.ownPod" . | fromYaml -}}
-{{- $container := index $pod.containers 0 -}}
-{{- $_ := mergeOverwrite $container (deepCopy $values.containerSpec) -}}
+{{- $_ := mergeOverwrite (index $pod.containers 0) (deepCopy $values.containerSpec) -}}
+{{- range $pod.initContainers -}}
+{{- if eq .name "rebuild" -}}{{- $_ := mergeOverwrite . (omit (deepCopy $values.containerSpec) "livenessProbe" "readinessProbe" "startupProbe" "lifecycle") -}}{{- end -}}
+{{- end -}}
 {{- toYaml (mergeOverwrite $pod (deepCopy $values.podSpec)) -}}
 {{- end -}}
 
@@ -264,12 +270,16 @@ spec:
     - {name: grpc, port: {{ $service.port }}, targetPort: grpc{{ with dig "nodePort" nil $service }}, nodePort: {{ . }}{{ end }}}
 {{- end -}}
 
+{{- define "caselock.isAddress" -}}{{ if or (regexMatch "^[0-9.]+$" .) (contains ":" .) }}yes{{ end }}{{- end -}}
+
 {{/* The Ingress of a server: (root, component). Its controller passes TLS through: whose client it is, the server itself must see. */}}
 {{- define "caselock.ingress" -}}
 {{- $values := index .root.Values .component -}}
 {{- with $values.ingress }}
 {{- if .enabled }}
-{{- if not $values.hostnames }}{{ fail (printf "%s.hostnames: under which names does the Ingress let clients in?" $.component) }}{{ end }}
+{{- $names := list -}}
+{{- range $values.hostnames }}{{ if not (include "caselock.isAddress" .) }}{{ $names = append $names . }}{{ end }}{{ end -}}
+{{- if not $names }}{{ fail (printf "%s.hostnames: under which names does the Ingress let clients in?" $.component) }}{{ end }}
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -284,9 +294,9 @@ spec:
   ingressClassName: {{ . }}
   {{- end }}
   tls:
-    - hosts: {{- toYaml $values.hostnames | nindent 8 }}
+    - hosts: {{- toYaml $names | nindent 8 }}
   rules:
-    {{- range $values.hostnames }}
+    {{- range $names }}
     - host: {{ . | quote }}
       http:
         paths:
@@ -323,7 +333,7 @@ spec:
     - {{ $name }}.{{ .root.Release.Namespace }}.svc.cluster.local
     {{- $addresses := list }}
     {{- range $values.hostnames }}
-    {{- if or (regexMatch "^[0-9.]+$" .) (contains ":" .) }}{{ $addresses = append $addresses . }}{{ else }}
+    {{- if include "caselock.isAddress" . }}{{ $addresses = append $addresses . }}{{ else }}
     - {{ . | quote }}
     {{- end }}
     {{- end }}

@@ -51,7 +51,10 @@ fn read(file: &Path) -> anyhow::Result<ReceiptSigner> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -71,10 +74,15 @@ mod tests {
         let key = SigningKey::open(&file).unwrap();
         let [first, second] = KEYS.map(|pem| ReceiptSigner::from_pem(pem).unwrap().key_id().to_owned());
         assert!(first != second && key.get().key_id() == first);
-        for (text, id) in [("none", &first), (KEYS[1], &second)] {
-            fs::write(&file, text).unwrap();
-            key.follow(&mut key.current.lock().unwrap().0);
-            assert_eq!(key.get().key_id(), id);
+        fs::write(&file, "none").unwrap();
+        key.follow(&mut key.current.lock().unwrap().0);
+        assert_eq!(key.get().key_id(), first);
+        fs::write(&file, KEYS[1]).unwrap();
+        // Two looks later.
+        let began = Instant::now();
+        while key.get().key_id() != second {
+            assert!(began.elapsed() < Duration::from_secs(60), "never taken");
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }

@@ -14,9 +14,17 @@ use aws_sdk_s3::{
     Client,
     config::{RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig},
 };
-use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{
+    ConnectorBuilder,
+    proxy::ProxyConfig,
+    tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use caselock_runtime::secret::{Secret, SecretError};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,21 +85,19 @@ pub async fn connect(config: &S3Config) -> Client {
     if let Some(endpoint) = &config.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
-    match config.trusted() {
-        Ok(None) => {}
-        Ok(Some(tls)) => {
-            let provider = tls::Provider::Rustls(CryptoMode::AwsLc);
-            let http = aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(tls).build_https();
-            loader = loader.http_client(http);
-        }
-        // It was there when the settings were checked. Nothing is sent to a server that the system's own do not vouch for.
-        Err(error) => tracing::error!(error = format!("{error:#}"), "going on with the system's CAs"),
-    }
     if let (Some(access), Some(secret)) = (&config.access_key, &config.secret_key) {
         loader = loader.credentials_provider(Keys::new(access, secret));
     }
     let shared = loader.load().await;
-    let own = aws_sdk_s3::config::Builder::from(&shared)
+    let mut own = aws_sdk_s3::config::Builder::from(&shared);
+    match config.trusted() {
+        Ok(None) => {}
+        // For the store alone: who gives out keys is somebody else.
+        Ok(Some(tls)) => own = own.http_client(trusting(tls)),
+        // It was there when the settings were checked. Nothing is sent to a server that the system's own do not vouch for.
+        Err(error) => tracing::error!(error = format!("{error:#}"), "going on with the system's CAs"),
+    }
+    let own = own
         // Servers other than AWS's rarely have a name for each bucket.
         .force_path_style(config.endpoint.is_some())
         .interceptor(Attempts::new())
@@ -101,15 +107,33 @@ pub async fn connect(config: &S3Config) -> Client {
     Client::from_conf(own)
 }
 
+/// The SDK's own HTTP client (aws-smithy-runtime, `default_https_client`), with other CAs.
+fn trusting(tls: TlsContext) -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls.clone())
+            .proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.build()
+    })
+}
+
 impl S3Config {
     /// Whom to believe, where that is said.
     fn trusted(&self) -> anyhow::Result<Option<TlsContext>> {
         let Some(file) = &self.ca else { return Ok(None) };
         let pem = std::fs::read(file).with_context(|| format!("read s3.ca {}", file.display()))?;
-        let certificates = CertificateDer::pem_slice_iter(&pem);
-        let count =
-            certificates.collect::<Result<Vec<_>, _>>().with_context(|| format!("s3.ca {}", file.display()))?.len();
-        ensure!(count > 0, "s3.ca {}: expected certificates in PEM", file.display());
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.with_context(|| format!("s3.ca {}", file.display()))?;
+            // The SDK takes what it can't use for a bug.
+            roots.add(certificate).with_context(|| format!("s3.ca {}", file.display()))?;
+        }
+        ensure!(!roots.is_empty(), "s3.ca {}: expected certificates in PEM", file.display());
         let store = TrustStore::empty().with_pem_certificate(pem);
         Ok(Some(TlsContext::builder().with_trust_store(store).build().context("s3.ca")?))
     }
@@ -197,6 +221,9 @@ mod tests {
     fn a_file_without_certificates_is_refused() {
         let file = std::env::temp_dir().join(format!("caselock-s3-ca-{}", std::process::id()));
         let config = S3Config { ca: Some(file.clone()), ..S3Config::default() };
+        assert!(config.check().unwrap_err().to_string().contains("s3.ca"));
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        std::fs::write(&file, no_certificate).unwrap();
         assert!(config.check().unwrap_err().to_string().contains("s3.ca"));
         std::fs::write(&file, "none\n").unwrap();
         assert!(config.check().unwrap_err().to_string().contains("expected certificates"));

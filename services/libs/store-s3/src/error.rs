@@ -26,15 +26,15 @@ where
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
     let kind = kind(call, &code, status, matches!(error, SdkError::ConstructionFailure(_)));
-    StoreError::new(kind, key, detail(&error, &code, status))
+    StoreError::new(kind, key, detail(&error, status))
 }
 
 /// What the store answered, or what kept us from asking. (The SDK's own text has the whole response twice.)
-fn detail<E>(error: &SdkError<E, HttpResponse>, code: &str, status: Option<u16>) -> String
+fn detail<E>(error: &SdkError<E, HttpResponse>, status: Option<u16>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let Some(status) = status else {
+    let (Some(status), Some(answer)) = (status, error.as_service_error()) else {
         let (mut text, mut cause) = (error.to_string(), error.source());
         while let Some(error) = cause {
             text = format!("{text}: {error}");
@@ -42,8 +42,7 @@ where
         }
         return text;
     };
-    let code = if code.is_empty() { "no code of S3's" } else { code };
-    let message = error.as_service_error().and_then(ProvideErrorMetadata::message).unwrap_or("no message");
+    let (code, message) = (answer.code().unwrap_or("no code of S3's"), answer.message().unwrap_or("no message"));
     format!("HTTP {status}, {code}: {message} (request {})", error.request_id().unwrap_or("without id"))
 }
 
@@ -78,7 +77,23 @@ fn kind(call: Call, code: &str, status: Option<u16>, is_construction: bool) -> E
         Some(404) => ErrorKind::NotFound,
         Some(412) => ErrorKind::AlreadyExists,
         Some(401 | 403) => ErrorKind::Denied,
-        Some(408 | 409 | 429 | 500..) | None if !is_construction => ErrorKind::Unavailable,
+        // An answer that breaks off says no more than none.
+        Some(200..=299 | 408 | 409 | 429 | 500..) | None if !is_construction => ErrorKind::Unavailable,
         _ => ErrorKind::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::{config::http::HttpResponse, operation::get_object::GetObjectError, primitives::SdkBody};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_breaks_off_is_asked_for_again() {
+        let answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+        let error: SdkError<GetObjectError, _> = SdkError::response_error("the body broke off", answer);
+        let error = convert("k", Call::Plain, error);
+        assert!(error.is_retryable() && error.detail.ends_with("the body broke off"), "{error}");
     }
 }
