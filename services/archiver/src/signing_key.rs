@@ -78,7 +78,7 @@ mod tests {
         key.follow(&mut key.current.lock().unwrap().0);
         assert_eq!(key.get().key_id(), first);
         fs::write(&file, KEYS[1]).unwrap();
-        // Two looks later.
+        // At the next look, or the one after.
         let began = Instant::now();
         while key.get().key_id() != second {
             assert!(began.elapsed() < Duration::from_secs(60), "never taken");
