@@ -7,8 +7,11 @@ use std::{
 };
 
 use anyhow::Context;
-use caselock_runtime::watched::{LOOK, Watched};
-use opentelemetry::{KeyValue, global};
+use caselock_runtime::{
+    count::gauge,
+    watched::{LOOK, Watched},
+};
+use opentelemetry::KeyValue;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -46,7 +49,7 @@ struct Used {
     files: Option<[Vec<u8>; 3]>,
     config: Arc<ServerConfig>,
     /// When the server's own certificate ends, in seconds of Unix time.
-    ends: i64,
+    ends: u64,
 }
 
 impl Certificates {
@@ -64,11 +67,10 @@ impl Certificates {
     /// Looks at the files again and again. What can't be used is logged, and what was used before goes on.
     pub(crate) async fn follow(self) {
         let (inner, label) = (self.0.clone(), [KeyValue::new("server", self.0.server.clone())]);
-        let meter = global::meter("caselock");
-        let gauge = meter.i64_observable_gauge("caselock_tls_certificate_not_after_seconds");
         let ends = move || inner.now.read().unwrap_or_else(PoisonError::into_inner).ends;
-        // Kept by the meter.
-        let _gauge = gauge.with_callback(move |observer| observer.observe(ends(), &label)).build();
+        gauge("caselock", "caselock_tls_certificate_not_after_seconds", move |observer| {
+            observer.observe(ends(), &label)
+        });
         // What was read at the start may be old: a registry waits for its turn first.
         let mut watched = Watched::new(self.0.files.all());
         let mut look = self.0.now.read().unwrap_or_else(PoisonError::into_inner).files != read(&self.0.files).ok();
@@ -116,7 +118,7 @@ impl Used {
         let own = chain.first().with_context(|| format!("read {}: no certificate", files.certificate.display()))?;
         let (_, own) =
             X509Certificate::from_der(own).with_context(|| format!("read {}", files.certificate.display()))?;
-        let ends = own.validity().not_after.timestamp();
+        let ends = own.validity().not_after.timestamp().try_into().unwrap_or(0);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)

@@ -2,6 +2,7 @@
 //!
 //! Blocking calls of librdkafka run on threads of their own; one thread polls for each follower and each member.
 
+mod certificate;
 mod config;
 mod error;
 mod follow;

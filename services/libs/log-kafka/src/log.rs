@@ -18,7 +18,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use crate::{
-    KafkaConfig,
+    KafkaConfig, certificate,
     error::convert,
     follow, group,
     producer::Producer,
@@ -65,6 +65,7 @@ impl KafkaLog {
             }
             partitions.insert(topic, expected);
         }
+        certificate::observe(config);
         Ok(Arc::new(Self {
             producer: Producer::new(config).map_err(unavailable)?,
             admin: Renewed::new(config, |config| config.client()?.create()).map_err(unavailable)?,
