@@ -133,6 +133,9 @@ containers:
     # Who looks up the Service meanwhile still finds this one at work.
     lifecycle: {preStop: {sleep: {seconds: 5}}}
     {{- end }}
+  {{- with $values.extraContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 volumes:
   - name: settings
     configMap: {name: {{ .name }}}
