@@ -152,7 +152,8 @@ socket_of() { printf '/run/caselock-k8s/containerd%s.sock\n' "$1"; }
 address_of() { printf '10.244.%s.1\n' "$(($1 - 1))"; }
 
 bridge() {
-  ip link add "cni$(($1 - 1))" type bridge
+  # With an address of its own: else it has the lowest of its pods', another when that one goes, and the others reach nobody until they ask again.
+  ip link add "cni$(($1 - 1))" address "02:ca:5e:10:c4:0$1" type bridge
   ip addr replace "$(address_of "$1")/24" dev "cni$(($1 - 1))"
   ip link set "cni$(($1 - 1))" up
 }

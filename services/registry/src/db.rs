@@ -28,6 +28,10 @@ const CONNECTIONS: u32 = 16;
 const LEAD: i64 = 0x6361_7365_6c6f_636b;
 /// How often the lead is asked for, and whether it is still there.
 const BEAT: Duration = Duration::from_secs(2);
+/// So that PostgreSQL ends the session of a registry whose machine or network is gone, and the lock with it, after a minute; by default it
+/// takes hours. Later than that registry itself gives up ([`BEAT`] and [`PATIENCE`]): never do two think that they lead.
+const KEEPALIVE: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
+     SET tcp_user_timeout = 60000";
 
 /// An open database, its schema up to date.
 #[derive(Clone)]
@@ -120,6 +124,7 @@ impl Db {
             return Ok(Lead(None));
         }
         let mut connection = AnyConnection::connect(&self.url.read()?).await?;
+        sqlx::raw_sql(KEEPALIVE).execute(&mut connection).await?;
         loop {
             let row = sqlx::query("SELECT pg_try_advisory_lock($1)").bind(LEAD).fetch_one(&mut connection).await?;
             if row.try_get(0)? {
