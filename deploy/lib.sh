@@ -25,6 +25,9 @@ install_mc() {
   GOBIN=$tools go install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
 }
 
+# mc ARGUMENT…: it, with the aliases of this run.
+mc() { MC_CONFIG_DIR=$scratch/mc "$(cache_dir)/tools/bin/mc" "$@"; }
+
 # server_dir DIR: DIR as an absolute path. Refuses characters that a server's configuration gives a meaning to.
 server_dir() {
   [[ -n $1 && $1 != *[$'\n,\\{}']* ]] || die "not usable as a server's folder: '$1'"

@@ -80,7 +80,6 @@ kafka-topics.sh() { kafka_tool org.apache.kafka.tools.TopicCommand "$@"; }
 kafka-log-dirs.sh() { kafka_tool org.apache.kafka.tools.LogDirsCommand "$@"; }
 kafka-consumer-groups.sh() { kafka_tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"; }
 kafka-configs.sh() { kafka_tool kafka.admin.ConfigCommand "$@"; }
-mc() { MC_CONFIG_DIR=$scratch/mc "$(cache_dir)/tools/bin/mc" "$@"; }
 psql() { command psql -X -v ON_ERROR_STOP=1 "$@"; }
 
 # What the world does.
@@ -167,6 +166,7 @@ small_disk() {
 }
 # disk_fills FOLDER: to the last byte. disk_grows FOLDER: by what filled it, and as much room as it had.
 disk_fills() { head -c "$(df -B1 --output=avail "$1" | tail -n 1)" /dev/zero >"$1/ballast" 2>/dev/null || true; }
+disk_grows() { mount -o "remount,size=$(($(df -BM --output=size "$1" | tail -n 1 | tr -dc 0-9) + $2))M" "$1"; }
 # disks_as_before: what lies on a small one goes back to where it was.
 disks_as_before() {
   "$deploy/kafka.sh" stop "$(broker 3)"
@@ -186,7 +186,6 @@ disks_as_before() {
   k rollout restart deployment/caselock-registry >/dev/null
   rolled registry
 }
-disk_grows() { mount -o "remount,size=$(($(df -BM --output=size "$1" | tail -n 1 | tr -dc 0-9) + $2))M" "$1"; }
 
 case "${1:-}:$#" in
   up:2) scratch=$(server_dir "$2"); mkdir -p -- "$scratch"; chmod 711 -- "$scratch"; up ;;

@@ -47,7 +47,7 @@ round() {
 }
 
 mc_cp() {
-  MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet cp --recursive --retention-mode compliance --retention-duration 183d \
+  mc --quiet cp --recursive --retention-mode compliance --retention-duration 183d \
     "$folder/" "load/load/peers/mc-$1/"
 }
 
@@ -98,7 +98,7 @@ install
 folder=$(footage "$what" --count "$count" --size "$size")
 out=$scratch/out
 lines=$scratch/lines
-MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet alias set load "$CASELOCK_TEST_S3_ENDPOINT" "$CASELOCK_TEST_S3_ACCESS_KEY" \
+mc --quiet alias set load "$CASELOCK_TEST_S3_ENDPOINT" "$CASELOCK_TEST_S3_ACCESS_KEY" \
   "$CASELOCK_TEST_S3_SECRET_KEY" >/dev/null
 while tus_port=$((12000 + RANDOM % 7000)); answers "$tus_port"; do :; done
 AWS_ACCESS_KEY_ID=$CASELOCK_TEST_S3_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$CASELOCK_TEST_S3_SECRET_KEY AWS_REGION=us-east-1 \
@@ -124,7 +124,7 @@ for number in $(seq "$rounds"); do
   if [[ $what == bulk ]]; then
     # What is not locked makes room for the next round. Thousands of small objects stay: MinIO would still be deleting them during it.
     for peer in tus "aws-$number"; do
-      MC_CONFIG_DIR=$scratch/mc "$tools/mc" --quiet rm --recursive --force --versions "load/load/peers/$peer/" >/dev/null
+      mc --quiet rm --recursive --force --versions "load/load/peers/$peer/" >/dev/null
     done
     topic --create --partitions 12 --replication-factor 1 --config max.message.bytes=18874368
     round kafka kafka_test

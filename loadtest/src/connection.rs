@@ -76,9 +76,9 @@ impl Servers {
             prefix: self.prefix.clone(),
             region: self.region.clone(),
             endpoint: Some(self.endpoint.clone()),
-            ca: None,
             access_key: Some(self.access_key.clone().into()),
             secret_key: Some(self.secret_key.clone().into()),
+            ..S3Config::default()
         };
         S3Store::open(&config).await
     }

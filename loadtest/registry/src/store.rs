@@ -104,9 +104,9 @@ fn s3_config() -> Option<S3Config> {
         prefix: String::new(),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: Some(variable("ENDPOINT")?),
-        ca: None,
         access_key: variable("ACCESS_KEY").map(Into::into),
         secret_key: variable("SECRET_KEY").map(Into::into),
+        ..S3Config::default()
     })
 }
 

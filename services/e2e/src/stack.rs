@@ -367,11 +367,11 @@ fn s3_config(variables: &dyn Fn(&str) -> Option<String>) -> S3Config {
         bucket: variable("BUCKET").unwrap_or(own),
         region: variable("REGION").unwrap_or_else(|| "us-east-1".into()),
         endpoint: variable("ENDPOINT"),
-        ca: None,
         access_key: Some(
             variable("ACCESS_KEY").expect("CASELOCK_TEST_S3_ACCESS_KEY names the server to test against").into(),
         ),
         secret_key: variable("SECRET_KEY").map(Into::into),
+        ..S3Config::default()
     }
 }
 
