@@ -92,21 +92,30 @@ secrets() {
   put generic bureau --from-file=ca.crt="$ca/ca.pem" --from-file=tls.crt="$ca/demo.pem" --from-file=tls.key="$ca/demo.key"
   put generic s3 --from-literal=access_key="${S3_ACCESS_KEY:-$CASELOCK_TEST_S3_ACCESS_KEY}" \
     --from-literal=secret_key="${S3_SECRET_KEY:-$CASELOCK_TEST_S3_SECRET_KEY}"
-  put generic database --from-literal=url="$CASELOCK_TEST_POSTGRES"
+  put generic database --from-literal=url="$(database_url "$CASELOCK_TEST_POSTGRES")"
+  # Of those that speak TLS: servers with CAs of their own.
+  [[ $CASELOCK_TEST_S3_ENDPOINT != https:* ]] || put generic s3-ca --from-file=ca.crt="$SSL_CERT_FILE"
+  [[ -z ${PGSSLROOTCERT:-} ]] || put generic database-ca --from-file=ca.crt="$PGSSLROOTCERT"
 }
 
+# database_url URL: as the registry asks there.
+database_url() { printf '%s\n' "$1${PGSSLROOTCERT:+?sslmode=verify-full&sslrootcert=/etc/caselock/database-ca/ca.crt}"; }
+
 # values: of an installation beside those servers, small enough for one node, with $ARCHIVERS archivers; by a certificate and a password of Kafka's
-# (secrets kafka-ca, kafka-client, kafka-user) where there is a listener for them.
+# (secrets kafka-ca, kafka-client, kafka-user) where there is a listener for them, and by TLS (secrets s3-ca, database-ca) where the store and the
+# database speak it.
 values() {
-  local database_port=${CASELOCK_TEST_POSTGRES##*:} replicas=${CASELOCK_TEST_KAFKA_REPLICATION:-1} single=false secure=
+  local database_port=${CASELOCK_TEST_POSTGRES##*:} replicas=${CASELOCK_TEST_KAFKA_REPLICATION:-1} single=false secure='' store_ca='' database_ca=''
   [[ -z ${CASELOCK_TEST_KAFKA_SECURE:-} ]] ||
     secure=', tls: {enabled: true, ca: {name: kafka-ca}, clientSecret: {name: kafka-client}}, sasl: {enabled: true, username: caselock, password: {name: kafka-user}}'
+  [[ $CASELOCK_TEST_S3_ENDPOINT != https:* ]] || store_ca=', ca: {name: s3-ca}'
+  [[ -z ${PGSSLROOTCERT:-} ]] || database_ca=', ca: {name: database-ca}'
   ((replicas > 1)) || single=true
   cat <<VALUES
 image: {registry: $images, tag: test}
 kafka: {brokers: "${CASELOCK_TEST_KAFKA_SECURE:-$CASELOCK_TEST_KAFKA}", singleNode: $single, partitions: 12$secure}
 topics: {replicas: $replicas}
-s3: {bucket: load, endpoint: "$CASELOCK_TEST_S3_ENDPOINT", credentials: {name: s3}}
+s3: {bucket: load, endpoint: "$CASELOCK_TEST_S3_ENDPOINT", credentials: {name: s3}$store_ca}
 receipts: {signingKey: {name: receipts}}
 tls: {clientCa: {name: bureaus}}
 networkPolicy: {databasePort: ${database_port%%/*}}
@@ -116,7 +125,7 @@ gateway:
   resources: {requests: {cpu: 50m, memory: 256Mi}}
 archiver: {replicas: ${ARCHIVERS:-1}, resources: {requests: {cpu: 50m, memory: 128Mi}}}
 media: {resources: {requests: {cpu: 50m, memory: 128Mi, ephemeral-storage: 1Gi}}, scratch: {sizeLimit: 4Gi}}
-registry: {tlsSecret: server, database: {name: database}, resources: {requests: {cpu: 50m, memory: 128Mi}}}
+registry: {tlsSecret: server, service: {type: NodePort}, database: {name: database$database_ca}, resources: {requests: {cpu: 50m, memory: 128Mi}}}
 test: {bureauSecret: bureau, receiptKey: {name: receipts}}
 VALUES
 }

@@ -20,8 +20,13 @@ export CASELOCK_LOAD_PARTITIONS=12
 up() {
   install_tools
   cluster
-  servers kafka-cluster s3 postgres
+  S3_TLS=yes POSTGRES_TLS=yes servers kafka-cluster s3 postgres
+  cp -- "$scratch/kafka-cluster/ca/ca.pem" "$scratch/kafka-cluster/brokers-ca.pem"
+  # The store's CA is nobody's whom images are built from.
+  local store_ca=$SSL_CERT_FILE
+  unset SSL_CERT_FILE
   programs
+  export SSL_CERT_FILE=$store_ca
   local admin=$CASELOCK_TEST_POSTGRES
   # A database and a role of its own: the one may be dropped, the other gets a new password.
   psql -q "$admin" -c "CREATE ROLE registry LOGIN PASSWORD 'first'" -c 'CREATE DATABASE caselock OWNER registry'
@@ -39,7 +44,7 @@ up() {
   step 'helm install'
   helm -n "$namespace" install caselock helm/caselock -f "$scratch/values.yaml" --wait --timeout 5m >/dev/null
   local name
-  for name in KUBECONFIG CASELOCK_SERVER_HOST S3_ACCESS_KEY S3_SECRET_KEY images node ca CASELOCK_PROGRAMS CASELOCK_TEST_POSTGRES "${!CASELOCK_TEST_KAFKA@}" "${!CASELOCK_TEST_S3_@}"; do
+  for name in KUBECONFIG CASELOCK_SERVER_HOST SSL_CERT_FILE PGSSLMODE PGSSLROOTCERT S3_ACCESS_KEY S3_SECRET_KEY images node ca CASELOCK_PROGRAMS CASELOCK_TEST_POSTGRES "${!CASELOCK_TEST_KAFKA@}" "${!CASELOCK_TEST_S3_@}"; do
     printf 'export %s=%q\n' "$name" "${!name}"
   done >"$scratch/state"
   printf 'export DATABASE_ADMIN=%q\n' "$admin" >>"$scratch/state"
@@ -48,6 +53,7 @@ up() {
 install_tools() {
   # Which brings Go, where it is missing.
   "$deploy/s3.sh" install
+  S3_CLOCK=yes "$deploy/s3.sh" install
   install_mc
   command -v cc >/dev/null || debian_packages gcc libc6-dev
 }
@@ -66,6 +72,7 @@ rehearse() {
   (
     trap 'say "failed in $script, line $LINENO"; failed' ERR
     export NAMESPACE=$namespace RELEASE=caselock NAME=caselock VALUES=$scratch/values.yaml KAFKA=$CASELOCK_TEST_KAFKA BUCKET=load S3_ENDPOINT=$CASELOCK_TEST_S3_ENDPOINT
+    export CURL_CA_BUNDLE=$SSL_CERT_FILE
     load='' uploading=''
     trap '[[ -z $load$uploading ]] || kill $load $uploading 2>/dev/null || true' EXIT
     # shellcheck source=/dev/null
@@ -95,6 +102,14 @@ upload_starts() {
     --set matter=inspection --set record_form=electronic_data --set unit=demo --set officers=demo --set "recorded_started_at=$at" --set "recorded_ended_at=$at" >"$scratch/upload.log" 2>&1 &
   uploading=$!
 }
+# case_tool ARGUMENT…: what an operator does with the bureau's cases.
+case_tool() {
+  "$deploy/dev-ca.sh" "$ca" operator:ops 2>/dev/null
+  local port
+  port=$(k get service caselock-registry -o jsonpath='{.spec.ports[0].nodePort}')
+  "$CASELOCK_PROGRAMS/caselock" case "$@" --registry "https://$node:$port" --ca "$ca/ca.pem" --cert "$ca/operator-ops.pem" --key "$ca/operator-ops.key" \
+    --bureau demo
+}
 # upload_is_under_way: some of it is acknowledged.
 upload_is_under_way() {
   until k exec deploy/caselock-archiver -- caselock-admin --config /etc/caselock/settings/settings.toml uploads list | tee -a "$scratch/uploads.log" | grep -q .; do
@@ -110,16 +125,36 @@ kafka_keys() {
   kafka-configs.sh --bootstrap-server "$CASELOCK_TEST_KAFKA" --alter --entity-type users --entity-name caselock --add-config "SCRAM-SHA-512=[password=$1]" >/dev/null
   put generic kafka-user --from-literal=password="$1"
   put tls kafka-client --cert="$2/client.pem" --key="$2/client.key"
-  put generic kafka-ca --from-file=ca.crt="$scratch/kafka-cluster/ca/ca.pem"
+  put generic kafka-ca --from-file=ca.crt="$scratch/kafka-cluster/brokers-ca.pem"
 }
-# brokers_trust FOLDER…: only certificates under the CAs there. Brokers are started anew, one by one.
+# brokers_trust FOLDER…: only clients' certificates under the CAs there. Brokers are started anew, one by one.
 brokers_trust() {
   cat -- "${@/%//ca.pem}" >"$scratch/kafka-cluster/clients.pem"
+  brokers_start_anew
+}
+brokers_start_anew() {
   local node
   for node in 1 2 3; do
     "$deploy/kafka.sh" stop "$(broker "$node")"
     broker_starts "$node"
     until [[ -z $(kafka-topics.sh --bootstrap-server "$CASELOCK_TEST_KAFKA" --describe --under-replicated-partitions) ]]; do sleep 1; done
+  done
+}
+# new_cas FOLDER: of the brokers, the store and the database, each with a server's certificate under it.
+new_cas() {
+  local server
+  for server in kafka s3 postgres; do CASELOCK_CA_NAMES=IP:$CASELOCK_SERVER_HOST "$deploy/dev-ca.sh" "$1/$server" 2>/dev/null; done
+}
+# servers_under FOLDER: they have those certificates from now on, and no others.
+servers_under() {
+  (umask 077 && cat -- "$1/kafka/server.key" "$1/kafka/server.pem" >"$scratch/kafka-cluster/broker.pem")
+  cp -- "$1/kafka/ca.pem" "$scratch/kafka-cluster/brokers-ca.pem"
+  brokers_start_anew
+  local server
+  for server in s3 postgres; do
+    cp -- "$1/$server"/* "$scratch/$server/ca/"
+    "$deploy/$server.sh" stop "$scratch/$server"
+    "$deploy/$server.sh" start "$scratch/$server"
   done
 }
 # keys_back: those that there were, of all kinds.
@@ -138,9 +173,18 @@ broker_dies() { "$deploy/kafka.sh" kill "$(broker "$1")"; }
 broker_starts() { "$deploy/kafka.sh" start "$(broker "$1")"; }
 store_dies() { "$deploy/s3.sh" kill "$scratch/s3"; }
 store_starts() { "$deploy/s3.sh" start "$scratch/s3"; }
+# store_clock SECONDS: it is started anew with a clock that is so far ahead; with its own if 0.
+store_clock() {
+  "$deploy/s3.sh" stop "$scratch/s3"
+  if (($1)); then export S3_CLOCK=yes CLOCK_SHIFT=$1; else unset S3_CLOCK CLOCK_SHIFT; fi
+  store_starts
+}
 # new_store: another one, empty, which mc knows as `new`. What the next load sent is looked for there.
 new_store() {
-  "$deploy/s3.sh" start "$scratch/s3-new"
+  # Under the CA that services know already.
+  mkdir -p -- "$scratch/s3-new"
+  cp -r -- "$scratch/s3/ca" "$scratch/s3-new/"
+  S3_TLS=yes "$deploy/s3.sh" start "$scratch/s3-new"
   set -a; eval "$("$deploy/s3.sh" env "$scratch/s3-new")"; set +a
   NEW_ENDPOINT=$CASELOCK_TEST_S3_ENDPOINT NEW_ACCESS_KEY=$CASELOCK_TEST_S3_ACCESS_KEY NEW_SECRET_KEY=$CASELOCK_TEST_S3_SECRET_KEY
   mc alias set new "$NEW_ENDPOINT" "$NEW_ACCESS_KEY" "$NEW_SECRET_KEY" >/dev/null

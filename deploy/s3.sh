@@ -8,7 +8,9 @@
 #   s3.sh env DIR      prints CASELOCK_TEST_S3_ENDPOINT, _REGION, _ACCESS_KEY, _SECRET_KEY and _SCRATCH as KEY=value lines; with TLS
 #                      SSL_CERT_FILE as well, the CA of its certificate
 #
-# With S3_TLS=yes at its first start in DIR it speaks TLS, by a certificate for localhost of a CA of its own.
+# With S3_TLS=yes at its first start in DIR it speaks TLS from then on, by DIR/ca/server.pem, a certificate for localhost and $CASELOCK_SERVER_HOST
+# of the CA beside it (dev-ca.sh). What is there when it starts is kept.
+# With S3_CLOCK=yes it is, installed and started, one whose clock is CLOCK_SHIFT seconds ahead (rehearsal/clock.go).
 # A second start in the same DIR has the same address, keys and data. The log is DIR/server.log; the keys, made at the
 # first start, are in DIR/access-key and DIR/secret-key. The binary is kept in
 # ${CASELOCK_CACHE:-${XDG_CACHE_HOME:-~/.cache}/caselock}.
@@ -21,6 +23,7 @@ source "$here/lib.sh"
 # The last version there is; the module has no tags that Go reads.
 version=v0.0.0-20260212201848-7aac2a2c5b7c
 minio=$(cache_dir)/minio-$version
+[[ ${S3_CLOCK:-no} != yes ]] || minio+=-clock
 
 # go_works GO: is that a Go of at least 1.24?
 go_works() {
@@ -40,7 +43,15 @@ install() {
   fi
   temp=$(mktemp -d -- "$minio.XXXXXX")
   trap 'rm -rf -- "$temp"' EXIT
-  GOBIN=$temp "$go" install "github.com/minio/minio@$version"
+  local flags=()
+  if [[ ${S3_CLOCK:-no} == yes ]]; then
+    local time
+    time=$("$go" env GOROOT)/src/time
+    sed '/^func Now() Time {$/,/^}$/s/^\tsec, nsec, mono := .*/&; sec += clockShift/' "$time/time.go" >"$temp/time.go"
+    printf '{"Replace": {"%s": "%s", "%s": "%s"}}\n' "$time/time.go" "$temp/time.go" "$time/clock.go" "$here/rehearsal/clock.go" >"$temp/overlay.json"
+    flags=(-overlay "$temp/overlay.json")
+  fi
+  GOBIN=$temp "$go" install "${flags[@]}" "github.com/minio/minio@$version"
   mv -T -- "$temp/minio" "$minio"
   say "installed MinIO"
 }
@@ -60,14 +71,16 @@ mark_of() { printf '%s\n' "$dir/data"; }
 
 start() {
   [[ -x $minio ]] || die "MinIO is not installed: run '$0 install' first"
-  mkdir -p -- "$dir/data" "$dir/certs"
+  mkdir -p -- "$dir/data" "$dir/certs/CAs"
   pick_ports S3
   random_key access-key 10
   random_key secret-key 20
-  if [[ ${S3_TLS:-no} == yes && ! -s $dir/certs/private.key ]]; then
-    "$here/dev-ca.sh" "$dir/ca"
+  if [[ ${S3_TLS:-no} == yes ]] || speaks_tls; then
+    CASELOCK_CA_NAMES=IP:$server_host "$here/dev-ca.sh" "$dir/ca"
     cp -- "$dir/ca/server.pem" "$dir/certs/public.crt"
     cp -- "$dir/ca/server.key" "$dir/certs/private.key"
+    # Another server of the same CA is one to replicate to.
+    cp -- "$dir/ca/ca.pem" "$dir/certs/CAs/ca.crt"
   fi
   unset "${!MINIO_@}"
   # An unfinished multipart upload is kept for 60 days: MinIO's default is 24 hours, and a bureau's may take a week.
@@ -104,7 +117,7 @@ environment() {
   local endpoint
   endpoint=http://$server_host:$(port S3)
   if speaks_tls; then
-    endpoint=https://localhost:$(port S3)
+    endpoint=https://${CASELOCK_SERVER_HOST:-localhost}:$(port S3)
     printf 'SSL_CERT_FILE=%s\n' "$dir/ca/ca.pem"
   fi
   printf 'CASELOCK_TEST_S3_%s\n' "ENDPOINT=$endpoint" REGION=us-east-1 \
