@@ -42,7 +42,8 @@ async fn wrong_settings_are_named_before_anything_starts() {
         ("gateway.bureau_share_percent=0", "gateway.bureau_share_percent: expected 1 to 100"),
         ("gateway.listten=x", "did you mean gateway.listen?"),
         ("telemetry.filter=info,[", "telemetry.filter"),
-        ("telemetry.otlp_endpoint=https://collector", "telemetry.otlp_endpoint: expected http://"),
+        ("telemetry.otlp_endpoint=collector:4317", "telemetry.otlp_endpoint: expected http://HOST:PORT or https://"),
+        ("telemetry.otlp_ca=ca.pem", "telemetry.otlp_ca: expected an https:// telemetry.otlp_endpoint"),
     ] {
         let (key, value) = setting.split_once('=').unwrap();
         expect_refusal(stack.spawn("standalone", free_port(), &[(key, value.into())]), &[why]);

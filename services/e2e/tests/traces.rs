@@ -3,12 +3,13 @@
 
 use std::{
     collections::HashSet,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
 use caselock_client::Tls;
 use caselock_domain::digest::segment_digest;
-use caselock_e2e::{Footage, Kind, Program, Stack, Uploader, metadata, on_both_stacks, wait_until};
+use caselock_e2e::{Footage, Kind, Program, Stack, Uploader, metadata, on_both_stacks, root, wait_until};
 use caselock_proto::v1::{
     GetUploadRequest, OpenUploadRequest, RecordingMetadata, SealUploadRequest, SegmentHeader, WriteSegmentsRequest,
     ingest_service_client::IngestServiceClient, write_segments_request::Content, write_segments_response::Outcome,
@@ -30,7 +31,7 @@ use opentelemetry_proto::tonic::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Code, Request, Response, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig},
 };
 
 /// The names of metrics that a collector was sent, by service.
@@ -149,14 +150,27 @@ on_both_stacks!(a_recording_has_one_trace_and_nobody_is_named);
 async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
     let spans = Spans::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let port = listener.local_addr().unwrap().port();
     let collector = TraceServiceServer::new(Collector(spans.clone()));
     let metrics = Metrics::default();
     let meter = MetricsServiceServer::new(Meter(metrics.clone()));
-    let server = Server::builder().add_service(collector).add_service(meter);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let mut server = Server::builder();
+    let mut endpoint = format!("http://localhost:{port}");
+    let mut settings = vec![("telemetry.filter", "info,caselock=debug")];
+    // Beside services of their own it has a certificate, of a CA that nobody else knows.
+    let dir = tempfile::tempdir().unwrap();
+    let [certificate, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| dir.path().join(name));
+    if kind == Kind::Distributed {
+        assert!(Command::new(root().join("deploy/dev-ca.sh")).arg(dir.path()).output().unwrap().status.success());
+        let identity = Identity::from_pem(std::fs::read(certificate).unwrap(), std::fs::read(key).unwrap());
+        server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+        endpoint = format!("https://localhost:{port}");
+        settings.push(("telemetry.otlp_ca", ca.to_str().unwrap()));
+    }
+    settings.push(("telemetry.otlp_endpoint", &endpoint));
+    let served = server.add_service(collector).add_service(meter);
+    tokio::spawn(served.serve_with_incoming(TcpListenerStream::new(listener)));
 
-    let settings = [("telemetry.otlp_endpoint", endpoint.as_str()), ("telemetry.filter", "info,caselock=debug")];
     let mut stack = Stack::start(kind, &settings).await;
     let registry = stack.start_registry().await;
     // One that is stored by a single call, and one in parts. The names of people are nobody's business but the store's.

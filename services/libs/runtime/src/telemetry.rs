@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +14,10 @@ use opentelemetry::{
     Key, KeyValue,
     trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceId, TracerProvider},
 };
-use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_otlp::{
+    MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig,
+    tonic_types::transport::{Certificate, ClientTlsConfig},
+};
 use opentelemetry_sdk::{
     Resource,
     metrics::{Instrument, SdkMeterProvider, Stream},
@@ -36,9 +40,11 @@ pub struct TelemetryConfig {
     /// Which log lines, for example `info,caselock_gateway=debug` (the syntax of tracing-subscriber's `EnvFilter`). Can be changed while
     /// the program runs.
     pub filter: String,
-    /// An OTLP endpoint (gRPC, without TLS) that traces and metrics are sent to, `http://collector:4317` for example; none are sent without
-    /// one. What it does not take in time is dropped.
+    /// An OTLP endpoint (gRPC) that traces and metrics are sent to, `http://collector:4317` or, by TLS, `https://collector:4317` for example;
+    /// none are sent without one. What it does not take in time is dropped. Headers that it asks for: `OTEL_EXPORTER_OTLP_HEADERS`.
     pub otlp_endpoint: Option<String>,
+    /// The CA of its certificate, a file (PEM), read when the program starts; the system's own CAs without one.
+    pub otlp_ca: Option<PathBuf>,
     /// The share of traces that are sent, from 0 to 1, beside those that their caller had sampled: a recording's trace whole or not at all,
     /// where all services have the same share. Can be changed while the program runs.
     pub trace_ratio: f64,
@@ -46,25 +52,38 @@ pub struct TelemetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { filter: "info".into(), otlp_endpoint: None, trace_ratio: 1.0 }
+        Self { filter: "info".into(), otlp_endpoint: None, otlp_ca: None, trace_ratio: 1.0 }
     }
 }
 
 impl TelemetryConfig {
-    /// Checks filter and ratio.
+    /// Checks endpoint, filter and ratio.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let Some(endpoint) = &self.otlp_endpoint {
+        let endpoint = self.otlp_endpoint.as_deref();
+        if let Some(endpoint) = endpoint {
             ensure!(
-                endpoint.starts_with("http://"),
-                "telemetry.otlp_endpoint: expected http://HOST:PORT, not {endpoint}"
+                endpoint.starts_with("http://") || endpoint.starts_with("https://"),
+                "telemetry.otlp_endpoint: expected http://HOST:PORT or https://HOST:PORT, not {endpoint}"
             );
         }
+        ensure!(
+            self.otlp_ca.is_none() || endpoint.is_some_and(|endpoint| endpoint.starts_with("https://")),
+            "telemetry.otlp_ca: expected an https:// telemetry.otlp_endpoint beside it"
+        );
         ensure!(
             (0.0..=1.0).contains(&self.trace_ratio),
             "telemetry.trace_ratio: expected 0 to 1, not {}",
             self.trace_ratio
         );
         EnvFilter::try_new(&self.filter).map(drop).context("telemetry.filter")
+    }
+
+    /// How the endpoint is known.
+    fn otlp_tls(&self) -> anyhow::Result<ClientTlsConfig> {
+        let tls = ClientTlsConfig::new();
+        let Some(ca) = &self.otlp_ca else { return Ok(tls.with_native_roots()) };
+        let pem = std::fs::read(ca).with_context(|| format!("telemetry.otlp_ca: read {}", ca.display()))?;
+        Ok(tls.ca_certificate(Certificate::from_pem(pem)))
     }
 }
 
@@ -183,9 +202,14 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
     let ratio = Ratio(Arc::new(AtomicU64::new(config.trace_ratio.to_bits())));
     let mut tracer = None;
     if let Some(endpoint) = &config.otlp_endpoint {
-        let exporter = opentelemetry_otlp::MetricExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        meter = meter.with_periodic_exporter(exporter);
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+        let (mut metrics, mut spans) = (MetricExporter::builder().with_tonic(), SpanExporter::builder().with_tonic());
+        (metrics, spans) = (metrics.with_endpoint(endpoint), spans.with_endpoint(endpoint));
+        if endpoint.starts_with("https://") {
+            let tls = config.otlp_tls()?;
+            (metrics, spans) = (metrics.with_tls_config(tls.clone()), spans.with_tls_config(tls));
+        }
+        meter = meter.with_periodic_exporter(metrics.build()?);
+        let exporter = spans.build()?;
         let traces = SdkTracerProvider::builder().with_resource(resource).with_sampler(ratio.clone());
         tracer = Some(traces.with_batch_exporter(exporter).build());
     }
