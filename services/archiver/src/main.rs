@@ -2,11 +2,13 @@
 
 use anyhow::Context;
 use caselock_archiver::{ArchiverConfig, ArchiverContext};
+use caselock_log::LogError;
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
+    retry::until_done,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -43,7 +45,8 @@ async fn main() -> anyhow::Result<()> {
 
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
-    let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
+    let open = || KafkaLog::open(&config.kafka);
+    let log = until_done("connect-log", LogError::is_retryable, open).await.context("connect to Kafka")?;
     let store = Metered::new(S3Store::open(&config.s3).await);
     let nonce = rand::random::<[u8; 16]>;
     let context = ArchiverContext { log, store, clock: system_clock(), nonce, health: health.clone(), stop };

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use caselock_domain::{fact::Nonce, reason::Reason, time::Clock};
 use caselock_front::{Budget, Reasons, accept, health as grpc_health};
-use caselock_log::{Log, Topic};
+use caselock_log::{Log, LogError, Topic};
 use caselock_proto::v1::ingest_service_server::IngestServiceServer;
-use caselock_runtime::health::Health;
+use caselock_runtime::{health::Health, retry::until_done};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -59,7 +59,8 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
     let GatewayContext { log, clock, nonce, health, stop } = context;
     let door = config.door()?;
     for topic in [Topic::Footage, Topic::Uploads] {
-        log.check(topic).await.with_context(|| format!("check {topic}"))?;
+        let checked = until_done("check-topic", LogError::is_retryable, || log.check(topic)).await;
+        checked.with_context(|| format!("check {topic}"))?;
     }
     if log.partitions(Topic::Footage) != log.partitions(Topic::Uploads) {
         bail!("footage and uploads have different partition counts: they must agree");

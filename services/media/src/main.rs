@@ -1,6 +1,7 @@
 //! The media service on Kafka and S3.
 
 use anyhow::Context;
+use caselock_log::LogError;
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
 use caselock_media::{MediaConfig, MediaContext};
 use caselock_runtime::{
@@ -8,6 +9,7 @@ use caselock_runtime::{
     admin::AdminConfig,
     clock::system_clock,
     disk,
+    retry::until_done,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -44,7 +46,8 @@ async fn main() -> anyhow::Result<()> {
 
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
-    let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
+    let open = || KafkaLog::open(&config.kafka);
+    let log = until_done("connect-log", LogError::is_retryable, open).await.context("connect to Kafka")?;
     let store = Metered::new(S3Store::open(&config.s3).await);
     let context = MediaContext { log, store, clock: system_clock(), health: health.clone(), stop };
     disk::observe("scratch", config.media.scratch());

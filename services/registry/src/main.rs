@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
+use caselock_log::LogError;
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
 use caselock_registry::{RegistryConfig, RegistryContext, run_audit, run_rebuild};
 use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
+    retry::until_done,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -83,7 +85,8 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
-    let log = KafkaLog::open(&config.kafka).await.context("connect to Kafka")?;
+    let open = || KafkaLog::open(&config.kafka);
+    let log = until_done("connect-log", LogError::is_retryable, open).await.context("connect to Kafka")?;
     let store = Metered::new(S3Store::open(&config.s3).await);
     let context = RegistryContext { log, store, clock: system_clock(), health: health.clone(), stop };
     let registry = caselock_registry::start(&config.registry, context).await?;

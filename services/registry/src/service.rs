@@ -3,16 +3,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use caselock_domain::time::Clock;
 use caselock_front::{Budget, Reasons, accept, health as grpc_health};
-use caselock_log::{Log, Topic};
+use caselock_log::{Log, LogError, Topic};
 use caselock_proto::v1::registry_service_server::RegistryServiceServer;
-use caselock_runtime::health::Health;
+use caselock_runtime::{health::Health, retry::until_done};
 use caselock_store::Store;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    Cases, Db, Disposer, Following, Judge, Keeper, Outbox, RegistryConfig,
+    Cases, Db, Disposer, Following, Judge, Keeper, Outbox, RegistryConfig, RegistryError,
     api::{Api, ApiServer},
     gauges::Gauges,
     rebuild,
@@ -60,9 +60,11 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
     let RegistryContext { log, store, clock, health, stop } = context;
     let (door, periods) = (config.door()?, config.periods()?);
     for topic in [Topic::Events, Topic::Uploads] {
-        log.check(topic).await.with_context(|| format!("check {topic}"))?;
+        let checked = until_done("check-topic", LogError::is_retryable, || log.check(topic)).await;
+        checked.with_context(|| format!("check {topic}"))?;
     }
-    let db = Db::open(config.database.clone()).await.context("open the registry's database")?;
+    let opened = until_done("open-database", RegistryError::is_retryable, || Db::open(config.database.clone())).await;
+    let db = opened.context("open the registry's database")?;
     let rules = Arc::new(config.rules()?);
     let cases = Cases::new(db.clone(), store, clock.clone(), rules.clone(), periods.rolling.to);
     let following = Arc::new(Following { cases: cases.clone(), log: log.clone() });

@@ -25,6 +25,11 @@ impl Health {
         self.up(START_UP);
     }
 
+    /// Whether start-up is done.
+    pub fn has_started(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(START_UP).is_some_and(Option::is_none)
+    }
+
     /// Adds a condition that does not hold yet.
     pub fn expect(&self, condition: &'static str) {
         self.set(condition, Some("not yet".into()));

@@ -1,11 +1,13 @@
 //! What every service has: a clock, configuration, telemetry, an admin port, and an ordered end.
 
 pub mod admin;
+pub mod ca;
 pub mod clock;
 pub mod config;
 pub mod count;
 pub mod disk;
 pub mod health;
+mod quiet;
 pub mod retry;
 pub mod secret;
 pub mod service;

@@ -71,7 +71,15 @@ where
         stopping.cancelled().await;
         draining.down("draining", "the service is stopping");
     });
-    let worked = work(config, Running { health, stop }).await;
+    let starting = health.clone();
+    let worked = tokio::select! {
+        worked = work(config, Running { health, stop: stop.clone() }) => worked,
+        // While it waits for what is away there is nothing to be drained.
+        () = async { stop.cancelled().await; if starting.has_started() { std::future::pending().await } } => {
+            tracing::info!("stopped before it had started");
+            Ok(())
+        }
+    };
     admin_stop.cancel();
     telemetry.finish();
     worked

@@ -28,6 +28,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
+use crate::{ca, quiet::Quiet};
+
 /// The attribute that tells one process from others of its service.
 const INSTANCE: &str = "service.instance.id";
 /// Bureaus, and how each stands, that metrics have room for.
@@ -57,19 +59,20 @@ impl Default for TelemetryConfig {
 }
 
 impl TelemetryConfig {
-    /// Checks endpoint, filter and ratio.
+    /// Checks the endpoint, its CA, the filter and the ratio.
     pub fn check(&self) -> anyhow::Result<()> {
         let endpoint = self.otlp_endpoint.as_deref();
         if let Some(endpoint) = endpoint {
             ensure!(
-                endpoint.starts_with("http://") || endpoint.starts_with("https://"),
+                endpoint.starts_with("http://") || is_tls(endpoint),
                 "telemetry.otlp_endpoint: expected http://HOST:PORT or https://HOST:PORT, not {endpoint}"
             );
         }
         ensure!(
-            self.otlp_ca.is_none() || endpoint.is_some_and(|endpoint| endpoint.starts_with("https://")),
+            self.otlp_ca.is_none() || endpoint.is_some_and(is_tls),
             "telemetry.otlp_ca: expected an https:// telemetry.otlp_endpoint beside it"
         );
+        self.otlp_ca()?;
         ensure!(
             (0.0..=1.0).contains(&self.trace_ratio),
             "telemetry.trace_ratio: expected 0 to 1, not {}",
@@ -78,12 +81,9 @@ impl TelemetryConfig {
         EnvFilter::try_new(&self.filter).map(drop).context("telemetry.filter")
     }
 
-    /// How the endpoint is known.
-    fn otlp_tls(&self) -> anyhow::Result<ClientTlsConfig> {
-        let tls = ClientTlsConfig::new();
-        let Some(ca) = &self.otlp_ca else { return Ok(tls.with_native_roots()) };
-        let pem = std::fs::read(ca).with_context(|| format!("telemetry.otlp_ca: read {}", ca.display()))?;
-        Ok(tls.ca_certificate(Certificate::from_pem(pem)))
+    /// Whom to believe, where that is said.
+    fn otlp_ca(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        self.otlp_ca.as_deref().map(|file| ca::read("telemetry.otlp_ca", file)).transpose()
     }
 }
 
@@ -109,7 +109,7 @@ pub struct Telemetry {
     /// What can be changed while the program runs.
     pub dials: Dials,
     meter: SdkMeterProvider,
-    tracer: Option<SdkTracerProvider>,
+    tracer: SdkTracerProvider,
 }
 
 /// What of telemetry can be changed while the program runs.
@@ -200,19 +200,16 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
     let mut meter =
         SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(exporter).with_view(by_bureau);
     let ratio = Ratio(Arc::new(AtomicU64::new(config.trace_ratio.to_bits())));
-    let mut tracer = None;
-    if let Some(endpoint) = &config.otlp_endpoint {
-        let (mut metrics, mut spans) = (MetricExporter::builder().with_tonic(), SpanExporter::builder().with_tonic());
-        (metrics, spans) = (metrics.with_endpoint(endpoint), spans.with_endpoint(endpoint));
-        if endpoint.starts_with("https://") {
-            let tls = config.otlp_tls()?;
-            (metrics, spans) = (metrics.with_tls_config(tls.clone()), spans.with_tls_config(tls));
+    let traces = SdkTracerProvider::builder().with_resource(resource);
+    let tracer = match &config.otlp_endpoint {
+        // None is sent; log lines have their ids all the same.
+        None => traces.with_sampler(Sampler::AlwaysOff).build(),
+        Some(endpoint) => {
+            let (metrics, spans) = exporters(endpoint, config).context("telemetry.otlp_endpoint")?;
+            meter = meter.with_periodic_exporter(metrics);
+            traces.with_sampler(ratio.clone()).with_batch_exporter(spans).build()
         }
-        meter = meter.with_periodic_exporter(metrics.build()?);
-        let exporter = spans.build()?;
-        let traces = SdkTracerProvider::builder().with_resource(resource).with_sampler(ratio.clone());
-        tracer = Some(traces.with_batch_exporter(exporter).build());
-    }
+    };
     let meter = meter.build();
     opentelemetry::global::set_meter_provider(meter.clone());
     opentelemetry::global::set_text_map_propagator(opentelemetry_sdk::propagation::TraceContextPropagator::new());
@@ -225,16 +222,38 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
         let lines = json_subscriber::layer().with_writer(std::io::stderr).flatten_event(true).with_span_list(false);
         lines.with_opentelemetry_ids(true).boxed()
     };
-    let spans = tracer.as_ref().map(|t| tracing_opentelemetry::layer().with_tracer(t.tracer(service)));
-    tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init().context("start logging")?;
+    let spans = tracing_opentelemetry::layer().with_tracer(tracer.tracer(service));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(spans)
+        .with(lines.with_filter(Quiet::default()))
+        .try_init()
+        .context("start logging")?;
     Ok(Telemetry { metrics, dials: Dials { filter: handle, ratio }, meter, tracer })
+}
+
+/// What sends to a collector.
+fn exporters(endpoint: &str, config: &TelemetryConfig) -> anyhow::Result<(MetricExporter, SpanExporter)> {
+    let (metrics, spans) = (MetricExporter::builder().with_tonic(), SpanExporter::builder().with_tonic());
+    let (mut metrics, mut spans) = (metrics.with_endpoint(endpoint), spans.with_endpoint(endpoint));
+    if is_tls(endpoint) {
+        let tls = match config.otlp_ca()? {
+            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        (metrics, spans) = (metrics.with_tls_config(tls.clone()), spans.with_tls_config(tls));
+    }
+    Ok((metrics.build()?, spans.build()?))
+}
+
+fn is_tls(endpoint: &str) -> bool {
+    endpoint.starts_with("https://")
 }
 
 impl Telemetry {
     /// Sends what is left. Waits for an unreachable collector only as long as the SDK's own limit.
     pub fn finish(self) {
-        let traces = self.tracer.map(|t| t.shutdown());
-        for result in traces.into_iter().chain([self.meter.shutdown()]) {
+        for result in [self.tracer.shutdown(), self.meter.shutdown()] {
             if let Err(error) = result {
                 tracing::warn!(%error, "telemetry was not sent to its end");
             }

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
 use aws_credential_types::{
     Credentials,
@@ -20,10 +20,9 @@ use aws_smithy_http_client::{
     tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use caselock_runtime::secret::{Secret, SecretError};
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+use caselock_runtime::{
+    ca,
+    secret::{Secret, SecretError},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,14 +125,8 @@ impl S3Config {
     /// Whom to believe, where that is said.
     fn trusted(&self) -> anyhow::Result<Option<TlsContext>> {
         let Some(file) = &self.ca else { return Ok(None) };
-        let pem = std::fs::read(file).with_context(|| format!("read s3.ca {}", file.display()))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.with_context(|| format!("s3.ca {}", file.display()))?;
-            // The SDK takes what it can't use for a bug.
-            roots.add(certificate).with_context(|| format!("s3.ca {}", file.display()))?;
-        }
-        ensure!(!roots.is_empty(), "s3.ca {}: expected certificates in PEM", file.display());
+        // The SDK takes what it can't use for a bug.
+        let pem = ca::read("s3.ca", file)?;
         let store = TrustStore::empty().with_pem_certificate(pem);
         Ok(Some(TlsContext::builder().with_trust_store(store).build().context("s3.ca")?))
     }

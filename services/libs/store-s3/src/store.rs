@@ -325,11 +325,16 @@ impl Store for S3Store {
     async fn now(&self) -> Result<Timestamp> {
         let date = ReadDate::default();
         let asked = self.client.head_bucket().bucket(&self.bucket).customize().interceptor(date.clone()).send().await;
-        asked.map_err(|e| convert(&self.bucket, Call::Plain, e))?;
         let text = date.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let parsed = text.and_then(|text| DateTime::from_str(&text, DateTimeFormat::HttpDate).ok());
         let at = parsed.and_then(|date| Timestamp::from_second(date.secs()).ok());
-        at.ok_or_else(|| StoreError::new(ErrorKind::Invalid, &self.bucket, "the store's answer has no Date"))
+        match asked {
+            // S3 itself refuses whoever's clock is 15 minutes from its own (RequestTimeTooSkewed): its refusal says what time it is.
+            Err(error) if at.is_none() || error.raw_response().is_none_or(|answer| answer.status().as_u16() != 403) => {
+                Err(convert(&self.bucket, Call::Plain, error))
+            }
+            _ => at.ok_or_else(|| StoreError::new(ErrorKind::Invalid, &self.bucket, "the store's answer has no Date")),
+        }
     }
 }
 

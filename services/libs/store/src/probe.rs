@@ -29,6 +29,13 @@ pub enum ProbeError {
     Store(#[from] crate::StoreError),
 }
 
+impl ProbeError {
+    /// Whether asking again may help: the store was away, or did not answer in time.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.kind == ErrorKind::Unavailable)
+    }
+}
+
 /// Checks locks, holds, checksums and the clock on an object of the probe's own. `nonce` makes a fresh key for what must
 /// not exist yet.
 pub async fn probe(store: &dyn Store, now: Timestamp, nonce: &str) -> std::result::Result<(), ProbeError> {
