@@ -21,7 +21,7 @@
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
   ports:
-    {{- range (default (list (include "caselock.port" (dict "url" (default "https://" $values.s3.endpoint)))) $policy.s3Ports) }}
+    {{- range (include "caselock.s3Ports" .root | fromJsonArray) }}
     - {port: {{ . }}}
     {{- end }}
 {{- end }}
@@ -42,13 +42,32 @@
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
   ports:
-    {{- range (default (list (include "caselock.port" (dict "url" $values.telemetry.otlpEndpoint))) $policy.otlpPorts) }}
+    {{- range (include "caselock.otlpPorts" .root | fromJsonArray) }}
     - {port: {{ . }}}
     {{- end }}
 {{- end }}
-{{- with $policy.extraEgress }}
+{{- with concat $policy.extraEgress (default list (index $policy.extraEgressOf .component)) }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* The store's ports, and those of the collector: JSON. */}}
+{{- define "caselock.s3Ports" -}}
+{{- toJson (default (list (include "caselock.port" (dict "url" (default "https://" .Values.s3.endpoint)))) .Values.networkPolicy.s3Ports) -}}
+{{- end -}}
+{{- define "caselock.otlpPorts" -}}
+{{- toJson (default (list (include "caselock.port" (dict "url" .Values.telemetry.otlpEndpoint))) .Values.networkPolicy.otlpPorts) -}}
+{{- end -}}
+
+{{/* A gateway must not reach the store, not by what it may reach the collector by either. */}}
+{{- define "caselock.gatewayApartFromStore" -}}
+{{- if and .Values.networkPolicy.enabled .Values.telemetry.otlpEndpoint (not .Values.networkPolicy.otlpTo) -}}
+{{- $store := list -}}
+{{- range (include "caselock.s3Ports" . | fromJsonArray) -}}{{- $store = append $store (toString .) -}}{{- end -}}
+{{- range (include "caselock.otlpPorts" . | fromJsonArray) -}}
+{{- if has (toString .) $store -}}{{- fail (printf "networkPolicy.otlpTo: where is the collector? Without that a gateway may reach the store, which is on port %v as well" .) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The port of an address: (url). */}}

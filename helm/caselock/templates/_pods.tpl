@@ -142,7 +142,16 @@ volumes:
   {{- include "caselock.secretVolumes" . | trim | nindent 2 }}
   {{- if eq .component "media" }}
   - name: scratch
+    {{- if $values.scratch.storageClass }}
+    ephemeral:
+      volumeClaimTemplate:
+        spec:
+          accessModes: [ReadWriteOnce]
+          storageClassName: {{ $values.scratch.storageClass | quote }}
+          resources: {requests: {storage: {{ $values.scratch.sizeLimit }}}}
+    {{- else }}
     emptyDir: {sizeLimit: {{ $values.scratch.sizeLimit }}}
+    {{- end }}
   {{- end }}
   {{- with $values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
@@ -333,7 +342,7 @@ spec:
     - {{ $name }}
     - {{ $name }}.{{ .root.Release.Namespace }}
     - {{ $name }}.{{ .root.Release.Namespace }}.svc
-    - {{ $name }}.{{ .root.Release.Namespace }}.svc.cluster.local
+    - {{ $name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
     {{- $addresses := list }}
     {{- range $values.hostnames }}
     {{- if include "caselock.isAddress" . }}{{ $addresses = append $addresses . }}{{ else }}

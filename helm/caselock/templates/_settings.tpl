@@ -54,9 +54,14 @@
 {{ include "caselock.toml" (dict "name" "s3" "table" $table) }}
 {{- end -}}
 
+{{/* The secret with the collector's CA, where there is something to be known by it. */}}
+{{- define "caselock.otlpCa" -}}
+{{- if hasPrefix "https://" .Values.telemetry.otlpEndpoint -}}{{ .Values.telemetry.otlpCa.name }}{{- end -}}
+{{- end -}}
+
 {{- define "caselock.telemetry" -}}
 {{- $telemetry := .Values.telemetry -}}
-{{ include "caselock.toml" (dict "name" "telemetry" "table" (dict "filter" $telemetry.filter "otlp_endpoint" $telemetry.otlpEndpoint "otlp_ca" (ternary (printf "/etc/caselock/otlp-ca/%s" $telemetry.otlpCa.key) "" (ne $telemetry.otlpCa.name "")) "trace_ratio" $telemetry.traceRatio)) }}
+{{ include "caselock.toml" (dict "name" "telemetry" "table" (dict "filter" $telemetry.filter "otlp_endpoint" $telemetry.otlpEndpoint "otlp_ca" (ternary (printf "/etc/caselock/otlp-ca/%s" $telemetry.otlpCa.key) "" (ne (include "caselock.otlpCa" .) "")) "trace_ratio" $telemetry.traceRatio)) }}
 {{- end -}}
 
 {{/* The files of a service: (root, component). */}}
@@ -88,7 +93,7 @@
 {{- if $kafka.sasl.enabled -}}{{- $secrets = append $secrets (dict "name" "kafka-password" "secret" (required "kafka.sasl.password.name: which secret has the password?" $kafka.sasl.password.name)) -}}{{- end -}}
 {{- if not (has .component (list "gateway" "topics")) -}}{{- with (include "caselock.s3Credentials" . | fromJson).name -}}{{- $secrets = append $secrets (dict "name" "s3" "secret" .) -}}{{- end -}}{{- end -}}
 {{- if and $values.s3.ca.name (not (has .component (list "gateway" "topics"))) -}}{{- $secrets = append $secrets (dict "name" "s3-ca" "secret" $values.s3.ca.name) -}}{{- end -}}
-{{- with $values.telemetry.otlpCa.name -}}{{- $secrets = append $secrets (dict "name" "otlp-ca" "secret" .) -}}{{- end -}}
+{{- if not (has .component (list "topics" "test")) -}}{{- with (include "caselock.otlpCa" .root) -}}{{- $secrets = append $secrets (dict "name" "otlp-ca" "secret" .) -}}{{- end -}}{{- end -}}
 {{- if has .component (list "gateway" "registry") -}}
 {{- $secrets = append $secrets (dict "name" "tls" "secret" (include "caselock.tlsSecret" .)) -}}
 {{- $secrets = append $secrets (dict "name" "client-ca" "secret" (required "tls.clientCa.name: which secret has the CA of the bureaus' certificates?" $values.tls.clientCa.name)) -}}
