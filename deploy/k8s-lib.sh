@@ -94,12 +94,16 @@ secrets() {
     --from-literal=secret_key="${S3_SECRET_KEY:-$CASELOCK_TEST_S3_SECRET_KEY}"
   put generic database --from-literal=url="$(database_url "$CASELOCK_TEST_POSTGRES")"
   # Of those that speak TLS: servers with CAs of their own.
-  [[ $CASELOCK_TEST_S3_ENDPOINT != https:* ]] || put generic s3-ca --from-file=ca.crt="$SSL_CERT_FILE"
-  [[ -z ${PGSSLROOTCERT:-} ]] || put generic database-ca --from-file=ca.crt="$PGSSLROOTCERT"
+  [[ ! -s $scratch/s3/ca/ca.pem ]] || put generic s3-ca --from-file=ca.crt="$scratch/s3/ca/ca.pem"
+  [[ ! -s $scratch/postgres/ca/ca.pem ]] || put generic database-ca --from-file=ca.crt="$scratch/postgres/ca/ca.pem"
 }
 
 # database_url URL: as the registry asks there.
-database_url() { printf '%s\n' "$1${PGSSLROOTCERT:+?sslmode=verify-full&sslrootcert=/etc/caselock/database-ca/ca.crt}"; }
+database_url() {
+  local tls=
+  [[ ! -s $scratch/postgres/ca/ca.pem ]] || tls='?sslmode=verify-full&sslrootcert=/etc/caselock/database-ca/ca.crt'
+  printf '%s\n' "$1$tls"
+}
 
 # values: of an installation beside those servers, small enough for one node, with $ARCHIVERS archivers; by a certificate and a password of Kafka's
 # (secrets kafka-ca, kafka-client, kafka-user) where there is a listener for them, and by TLS (secrets s3-ca, database-ca) where the store and the
@@ -108,8 +112,8 @@ values() {
   local database_port=${CASELOCK_TEST_POSTGRES##*:} replicas=${CASELOCK_TEST_KAFKA_REPLICATION:-1} single=false secure='' store_ca='' database_ca=''
   [[ -z ${CASELOCK_TEST_KAFKA_SECURE:-} ]] ||
     secure=', tls: {enabled: true, ca: {name: kafka-ca}, clientSecret: {name: kafka-client}}, sasl: {enabled: true, username: caselock, password: {name: kafka-user}}'
-  [[ $CASELOCK_TEST_S3_ENDPOINT != https:* ]] || store_ca=', ca: {name: s3-ca}'
-  [[ -z ${PGSSLROOTCERT:-} ]] || database_ca=', ca: {name: database-ca}'
+  [[ ! -s $scratch/s3/ca/ca.pem ]] || store_ca=', ca: {name: s3-ca}'
+  [[ ! -s $scratch/postgres/ca/ca.pem ]] || database_ca=', ca: {name: database-ca}'
   ((replicas > 1)) || single=true
   cat <<VALUES
 image: {registry: $images, tag: test}

@@ -20,13 +20,14 @@ export CASELOCK_LOAD_PARTITIONS=12
 up() {
   install_tools
   cluster
+  # Whoever is asked for what images are built from has another CA than the store.
+  local others=${SSL_CERT_FILE:-}
   S3_TLS=yes POSTGRES_TLS=yes servers kafka-cluster s3 postgres
+  SSL_CERT_FILE=$others
+  [[ -n $others ]] || unset SSL_CERT_FILE
   cp -- "$scratch/kafka-cluster/ca/ca.pem" "$scratch/kafka-cluster/brokers-ca.pem"
-  # The store's CA is nobody's whom images are built from.
-  local store_ca=$SSL_CERT_FILE
-  unset SSL_CERT_FILE
   programs
-  export SSL_CERT_FILE=$store_ca
+  export SSL_CERT_FILE=$scratch/s3/ca/ca.pem
   local admin=$CASELOCK_TEST_POSTGRES
   # A database and a role of its own: the one may be dropped, the other gets a new password.
   psql -q "$admin" -c "CREATE ROLE registry LOGIN PASSWORD 'first'" -c 'CREATE DATABASE caselock OWNER registry'
@@ -73,8 +74,12 @@ rehearse() {
     trap 'say "failed in $script, line $LINENO"; failed' ERR
     export NAMESPACE=$namespace RELEASE=caselock NAME=caselock VALUES=$scratch/values.yaml KAFKA=$CASELOCK_TEST_KAFKA BUCKET=load S3_ENDPOINT=$CASELOCK_TEST_S3_ENDPOINT
     export CURL_CA_BUNDLE=$SSL_CERT_FILE
-    load='' uploading=''
-    trap '[[ -z $load$uploading ]] || kill $load $uploading 2>/dev/null || true' EXIT
+    load='' uploading='' page=$BASHPID
+    # What a page waits for, it waits for without end.
+    trap 'say "not over after ${LIMIT:-5400} s"; failed; exit 1' TERM
+    (trap - ERR; trap 'kill $!' TERM; sleep "${LIMIT:-5400}" & wait $! && kill "$page") &
+    limit=$!
+    trap 'kill $load $uploading $limit 2>/dev/null || true' EXIT
     # shellcheck source=/dev/null
     source "$script"
   )
@@ -133,11 +138,11 @@ brokers_trust() {
   brokers_start_anew
 }
 brokers_start_anew() {
-  local node
+  local node behind
   for node in 1 2 3; do
     "$deploy/kafka.sh" stop "$(broker "$node")"
     broker_starts "$node"
-    until [[ -z $(kafka-topics.sh --bootstrap-server "$CASELOCK_TEST_KAFKA" --describe --under-replicated-partitions) ]]; do sleep 1; done
+    until behind=$(kafka-topics.sh --bootstrap-server "$CASELOCK_TEST_KAFKA" --describe --under-replicated-partitions) && [[ -z $behind ]]; do sleep 1; done
   done
 }
 # new_cas FOLDER: of the brokers, the store and the database, each with a server's certificate under it.

@@ -48,6 +48,7 @@ install() {
     local time
     time=$("$go" env GOROOT)/src/time
     sed '/^func Now() Time {$/,/^}$/s/^\tsec, nsec, mono := .*/&; sec += clockShift/' "$time/time.go" >"$temp/time.go"
+    grep -q 'sec += clockShift' "$temp/time.go" || die "this Go has another time.Now: see to rehearsal/clock.go"
     printf '{"Replace": {"%s": "%s", "%s": "%s"}}\n' "$time/time.go" "$temp/time.go" "$time/clock.go" "$here/rehearsal/clock.go" >"$temp/overlay.json"
     flags=(-overlay "$temp/overlay.json")
   fi
