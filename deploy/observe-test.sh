@@ -70,7 +70,7 @@ upload() { load "$(footage observe --count 6 --mix)" observe --files 2 --rate 1 
 # shellcheck disable=SC2034
 tls=yes
 build
-[[ -n ${CASELOCK_PROGRAMS:-} ]] || cargo build --locked --release -p caselock-registry -p caselock-admin
+[[ -n ${CASELOCK_PROGRAMS:-} ]] || cargo build --locked --release -p caselock-registry -p caselock-admin -p caselock-uploader
 install_prometheus
 up
 out=$scratch/runs
@@ -85,6 +85,7 @@ watch
 
 say "every query of every dashboard"
 upload
+"$programs/caselock" case list --registry "http://127.0.0.1:$registry" >/dev/null
 python3 - "$port" deploy/grafana/*.json <<'PYTHON'
 import json, sys, time, urllib.parse, urllib.request
 

@@ -46,6 +46,16 @@ AWAITED = "caselock_registry_recordings_awaited"
 CALLS = "caselock_store_call_seconds"
 
 
+# A service's calls.
+def calls(service):
+    labels = f'method=~"caselock.v1.{service}Service/.*"'
+    return ("Calls", [
+        plot("Calls", "cps", [(rate("caselock_call_seconds_count", labels, "method"), "{{method}}")], "Those with streams are left out.", stacked=True),
+        plot("Calls, p99", "s", [(quantile(0.99, "caselock_call_seconds", labels, "method"), "{{method}}")]),
+        plot("Calls that fail", "cps", [(rate("caselock_call_seconds_count", labels + ', code!="OK"', "method, code") + " or vector(0)", "{{method}} {{code}}")]),
+    ])
+
+
 def objective(record):
     return f'max({record}:ratio_rate1h{{{NS}}}) or vector(0)'
 
@@ -93,7 +103,9 @@ DASHBOARDS = {
                 (rate("caselock_gateway_received_bytes_total"), "received"),
                 (rate("caselock_gateway_accepted_bytes_total"), "accepted"),
             ], "What is between them was sent again, or refused."),
+            plot("From a whole segment to the log", "s", percentiles("caselock_gateway_acknowledge_seconds")),
         ]),
+        calls("Ingest"),
         ("In hand", [
             plot("Memory of segments in flight", "bytes", [(now("caselock_gateway_in_flight_bytes", by="pod"), "{{pod}}")],
                  "gateway.memory_budget is the most there may be."),
@@ -160,6 +172,7 @@ DASHBOARDS = {
                 (rate("caselock_registry_recordings_disposed_total"), "disposed"),
             ]),
         ]),
+        calls("Registry"),
         ("Deadlines", [
             plot("Recordings awaited", "short", [(now(AWAITED, by="deadline"), "{{deadline}}")], stacked=True),
         ]),

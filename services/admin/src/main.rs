@@ -48,7 +48,7 @@ enum Command {
     /// registry knows is compared with the store by `caselock-registry audit`.
     Compare,
     /// Checks that the bucket keeps locks, holds and checksums, on an object of its own that is locked for 15 minutes: what an archiver
-    /// checks at its start.
+    /// checks at its start. And that no lifecycle rule of it removes footage.
     CheckBucket,
     /// Uploads a small recording through a gateway, waits for its receipt, and reads its lock in the store. It stays there for six months.
     Smoke(smoke::Smoke),

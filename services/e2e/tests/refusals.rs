@@ -43,6 +43,10 @@ async fn wrong_settings_are_named_before_anything_starts() {
         ("gateway.listten=x", "did you mean gateway.listen?"),
         ("telemetry.filter=info,[", "telemetry.filter"),
         ("telemetry.otlp_endpoint=collector:4317", "telemetry.otlp_endpoint: expected http://HOST:PORT or https://"),
+        (
+            "telemetry.otlp_endpoint=https://a:b@collector:4317",
+            "telemetry.otlp_endpoint: expected an address without a user",
+        ),
         ("telemetry.otlp_ca=ca.pem", "telemetry.otlp_ca: expected an https:// telemetry.otlp_endpoint"),
     ] {
         let (key, value) = setting.split_once('=').unwrap();

@@ -309,3 +309,15 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
         assert!(sent, "{metric} of {service}: {:?}", metrics.lock().unwrap());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_never_answers_holds_up_nobody() {
+    // What comes is taken, by the system; nobody reads it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let mut stack = Stack::start(Kind::Embedded, &[("telemetry.otlp_endpoint", &endpoint)]).await;
+    let footage = Footage::new().random("a", 1000).random("b", (8 << 20) + 1);
+    Uploader::new(&stack).upload(footage.path(), &[]).expect_stored(2);
+    // Its end waits for the last export, but not without end.
+    stack.stop();
+}

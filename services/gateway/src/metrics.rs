@@ -1,16 +1,24 @@
 //! What the gateway counts. No ids of recordings or people as labels.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use opentelemetry::{KeyValue, metrics::Counter};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram},
+};
 
 use caselock_domain::{id::BureauId, reason::Reason};
-use caselock_runtime::count::{counter, counter_by, gauge};
+use caselock_runtime::count::{counter, counter_by, gauge, seconds};
 
 use crate::{ingest::Ingest, view::Usage};
 
 const METER: &str = "caselock-gateway";
 const BUREAU: &str = "bureau";
+/// Bounds of the time that a segment takes to be in the log, in seconds.
+const ACKNOWLEDGE: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
 /// The gateway's instruments.
 #[derive(Clone)]
@@ -21,6 +29,7 @@ pub struct GatewayMetrics {
     refused: Counter<u64>,
     bureau_bytes: Counter<u64>,
     bureau_refused: Counter<u64>,
+    acknowledged: Histogram<f64>,
 }
 
 impl GatewayMetrics {
@@ -33,6 +42,7 @@ impl GatewayMetrics {
             refused: counter_by(METER, "caselock_gateway_refusals", "reason", reasons),
             bureau_bytes: counter_by(METER, "caselock_gateway_bureau_accepted_bytes", BUREAU, []),
             bureau_refused: counter_by(METER, "caselock_gateway_bureau_segments_refused", BUREAU, []),
+            acknowledged: seconds(METER, "caselock_gateway_acknowledge_seconds", &ACKNOWLEDGE),
         }
     }
 
@@ -42,6 +52,11 @@ impl GatewayMetrics {
         let bureau = [KeyValue::new(BUREAU, bureau.to_string())];
         self.bureau_bytes.add(bytes, &bureau);
         self.bureau_refused.add(0, &bureau);
+    }
+
+    /// How long a segment that is whole took to be in the log.
+    pub fn acknowledged(&self, took: Duration) {
+        self.acknowledged.record(took.as_secs_f64(), &[]);
     }
 
     pub fn segment_refused(&self, bureau: &BureauId, reason: &'static str) {

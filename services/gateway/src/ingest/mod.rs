@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span, field::Empty, info_span};
 
-use caselock_front::{Caller, Refusal};
+use caselock_front::{Caller, Refusal, code_name};
 
 use crate::{admission::Admission, config::GatewayConfig, metrics::GatewayMetrics, view::View};
 
@@ -48,7 +48,7 @@ impl Ingest {
     async fn answer<T>(&self, span: Span, work: impl Future<Output = Result<T, Refusal>>) -> Answer<T> {
         let done = work.instrument(span.clone()).await;
         let answer = done.map(Response::new).map_err(|refusal| self.refuse(refusal));
-        span.record("rpc.response.status_code", name(answer.as_ref().map_or_else(Status::code, |_| Code::Ok)));
+        span.record("rpc.response.status_code", code_name(answer.as_ref().map_or_else(Status::code, |_| Code::Ok)));
         answer
     }
 
@@ -94,18 +94,6 @@ fn span<T>(method: &'static str, request: &Request<T>, recording: Option<Recordi
 
 fn traceparent<T>(request: &Request<T>) -> Option<&[u8]> {
     request.metadata().get(TRACEPARENT).map(|value| value.as_bytes())
-}
-
-/// A code as OpenTelemetry spells it: `NOT_FOUND`.
-fn name(code: Code) -> String {
-    let mut name = String::new();
-    for letter in format!("{code:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
 }
 
 fn recording_id(text: &str) -> Result<RecordingId, Refusal> {

@@ -21,10 +21,10 @@ use tonic::{Code, Status, Streaming};
 use tracing::{Instrument, Span, info_span};
 
 use super::{
-    Ingest, name,
+    Ingest,
     segment::{Announced, Progress},
 };
-use caselock_front::{Granted, Refusal};
+use caselock_front::{Granted, Refusal, code_name};
 
 use crate::config::{MESSAGE, UNREAD};
 
@@ -58,7 +58,7 @@ pub fn serve(
         };
         let ended = stream.run().await;
         Span::current()
-            .record("rpc.response.status_code", name(ended.as_ref().map_or_else(Status::code, |()| Code::Ok)));
+            .record("rpc.response.status_code", code_name(ended.as_ref().map_or_else(Status::code, |()| Code::Ok)));
         if let Err(status) = ended {
             // A client that has gone needs no answer.
             let _ = answers.send(Err(status)).await;
@@ -159,8 +159,12 @@ impl SegmentStream {
                         trace::link_to(&span, &Span::current());
                     }
                     let store = async move {
+                        let began = Instant::now();
                         let answer = match ingest.store(&bureau, whole).await {
-                            Ok(()) => accepted(&segment),
+                            Ok(()) => {
+                                ingest.metrics.acknowledged(began.elapsed());
+                                accepted(&segment)
+                            }
                             Err(refusal) => {
                                 ingest.metrics.segment_refused(&bureau, refusal.reason.as_str());
                                 let id = segment.recording.to_string();

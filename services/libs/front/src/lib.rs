@@ -13,6 +13,6 @@ pub mod health;
 pub use budget::{Budget, Granted};
 pub use caller::{Caller, Peer};
 pub use door::{Connection, Door, accept};
-pub use reasons::{Reasons, reason};
+pub use reasons::{Reasons, code_name, reason};
 pub use refusal::Refusal;
 pub use tls::TlsConfig;

@@ -1,12 +1,14 @@
-//! A reason for every error, those too that come from below our own code: of tonic, before a request reaches us.
+//! A reason for every error, those too that come from below our own code: of tonic, before a request reaches us. And how long calls take.
 
 use std::{
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use caselock_domain::reason::Reason;
+use caselock_runtime::count;
 use futures::future::BoxFuture;
+use opentelemetry::{KeyValue, metrics::Histogram};
 use tokio::time::timeout;
 use tonic::{
     Code, Status,
@@ -20,24 +22,65 @@ use tower::Layer;
 
 use crate::Refusal;
 
-/// The layer that gives errors their reasons.
-#[derive(Debug, Clone, Copy, Default)]
+/// Bounds of the time of a call, in seconds.
+const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 30.0];
+/// Calls whose answer is a stream, which begins at once and may last: their own metrics tell of them.
+const STREAMS: [&str; 2] = ["caselock.v1.IngestService/WriteSegments", "caselock.v1.IngestService/WatchRecordings"];
+
+/// The layer that gives errors their reasons, and measures calls.
+#[derive(Debug, Clone)]
 pub struct Reasons {
     late: Option<(Duration, Reason)>,
+    seconds: Histogram<f64>,
+}
+
+impl Default for Reasons {
+    fn default() -> Self {
+        Self { late: None, seconds: count::seconds("caselock-front", "caselock_call_seconds", &BOUNDS) }
+    }
 }
 
 impl Reasons {
     /// As the default; and a call whose answer has not begun after `limit` is answered with `reason`.
     pub fn within(limit: Duration, reason: Reason) -> Self {
-        Self { late: Some((limit, reason)) }
+        Self { late: Some((limit, reason)), ..Self::default() }
     }
+}
+
+/// A call that is measured.
+struct Measured {
+    method: String,
+    began: Instant,
+    seconds: Histogram<f64>,
+}
+
+impl Measured {
+    fn ended<B>(self, answer: &Response<B>) {
+        let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+        // Anybody may call what is not there by any name.
+        let method = if code == Code::Unimplemented { "other".to_owned() } else { self.method };
+        let labels = [KeyValue::new("method", method), KeyValue::new("code", code_name(code))];
+        self.seconds.record(self.began.elapsed().as_secs_f64(), &labels);
+    }
+}
+
+/// A code as OpenTelemetry spells it: `NOT_FOUND`.
+pub fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 impl<S> Layer<S> for Reasons {
     type Service = Reasoned<S>;
 
     fn layer(&self, inner: S) -> Reasoned<S> {
-        Reasoned { inner, reasons: *self }
+        Reasoned { inner, reasons: self.clone() }
     }
 }
 
@@ -64,7 +107,11 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // gRPC's own services, health and reflection, have their own errors.
-        let is_ours = request.uri().path().starts_with("/caselock.");
+        let path = request.uri().path();
+        let method = path.strip_prefix('/').filter(|method| method.starts_with("caselock.")).map(str::to_owned);
+        let measured = method.clone().filter(|method| !STREAMS.contains(&method.as_str()));
+        let (began, seconds) = (Instant::now(), self.reasons.seconds.clone());
+        let measured = measured.map(|method| Measured { method, began, seconds });
         let answered = self.inner.call(request);
         let late = self.reasons.late;
         Box::pin(async move {
@@ -74,11 +121,14 @@ where
                     Ok(answer) => answer?,
                     Err(_) => {
                         let words = "no answer in time: what was done twice counts once, so ask again";
-                        return Ok(Status::from(Refusal::new(reason, words)).into_http());
+                        Status::from(Refusal::new(reason, words)).into_http()
                     }
                 },
             };
-            if !is_ours {
+            if let Some(measured) = measured {
+                measured.ended(&answer);
+            }
+            if method.is_none() {
                 return Ok(answer);
             }
             let bare = Status::from_header_map(answer.headers()).filter(|status| status.details().is_empty());

@@ -99,26 +99,28 @@ fn without_value(complaint: &str) -> String {
 /// Puts a value given as text at its path. It takes the type of the default there; without one, it is read as TOML, or
 /// else as a string.
 fn put(table: &mut Table, defaults: &Table, path: &str, text: &str) -> Result<(), ConfigError> {
-    let default = lookup(defaults, path);
-    let section = path.rsplit_once('.').and_then(|(section, _)| lookup(defaults, section));
-    let value = match default {
+    // A section whose keys are another program's: they may have dots, and its values are texts.
+    let foreign = path
+        .match_indices('.')
+        .map(|(at, _)| path.split_at(at))
+        .find(|(section, _)| matches!(lookup(defaults, section), Some(Value::Table(table)) if table.is_empty()));
+    let value = match lookup(defaults, path) {
         Some(Value::String(_)) => Value::String(text.to_owned()),
-        // A section whose keys are another program's: its values are texts.
-        None if matches!(section, Some(Value::Table(table)) if table.is_empty()) => Value::String(text.to_owned()),
+        None if foreign.is_some() => Value::String(text.to_owned()),
         _ => parse(text).unwrap_or_else(|| Value::String(text.to_owned())),
     };
+    let (sections, last) = match foreign {
+        Some((section, key)) => (section, &key[1..]),
+        None => path.rsplit_once('.').unwrap_or(("", path)),
+    };
     let mut table = table;
-    let mut keys = path.split('.').peekable();
-    while let Some(key) = keys.next() {
-        if keys.peek().is_none() {
-            table.insert(key.to_owned(), value);
-            return Ok(());
-        }
+    for key in sections.split('.').filter(|key| !key.is_empty()) {
         table = match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {
             Value::Table(inner) => inner,
             _ => return Err(ConfigError::Value(format!("{path}: {key} is not a section"))),
         };
     }
+    table.insert(last.to_owned(), value);
     Ok(())
 }
 
@@ -184,11 +186,12 @@ mod tests {
         listen: String,
         budget: u64,
         bureau: Option<String>,
+        properties: BTreeMap<String, String>,
     }
 
     impl Default for Section {
         fn default() -> Self {
-            Self { listen: "127.0.0.1:1".into(), budget: 7, bureau: None }
+            Self { listen: "127.0.0.1:1".into(), budget: 7, bureau: None, properties: BTreeMap::new() }
         }
     }
 
@@ -204,8 +207,17 @@ mod tests {
         let vars = [("CASELOCK__GATEWAY__BUDGET", "2"), ("CASELOCK__GATEWAY__BUREAU", "demo"), ("CASELOCK_PORT", "x")];
         let demo: Demo = load(Some(&dir), env(&vars), &["gateway.bureau=cli".into()]).unwrap();
         std::fs::remove_file(&dir).unwrap();
-        let gateway = Section { listen: "file".into(), budget: 2, bureau: Some("cli".into()) };
+        let bureau = Some("cli".into());
+        let gateway = Section { listen: "file".into(), budget: 2, bureau, ..Section::default() };
         assert_eq!(demo, Demo { gateway });
+    }
+
+    #[test]
+    fn keys_of_another_program_may_have_dots() {
+        let set = "gateway.properties.ssl.key.password=1".to_owned();
+        let demo: Demo = load(None, env(&[("CASELOCK__GATEWAY__PROPERTIES__ACKS", "all")]), &[set]).unwrap();
+        let expected = [("acks", "all"), ("ssl.key.password", "1")].map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(demo.gateway.properties, BTreeMap::from(expected));
     }
 
     #[test]

@@ -69,6 +69,10 @@ impl TelemetryConfig {
             );
         }
         ensure!(
+            endpoint.is_none_or(|endpoint| !endpoint.contains('@')),
+            "telemetry.otlp_endpoint: expected an address without a user: secrets go into OTEL_EXPORTER_OTLP_HEADERS"
+        );
+        ensure!(
             self.otlp_ca.is_none() || endpoint.is_some_and(is_tls),
             "telemetry.otlp_ca: expected an https:// telemetry.otlp_endpoint beside it"
         );

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
 use aws_credential_types::{
     Credentials,
@@ -131,8 +131,10 @@ impl S3Config {
         Ok(Some(TlsContext::builder().with_trust_store(store).build().context("s3.ca")?))
     }
 
-    /// Checks that both keys are there, or none, and that they and the CAs can be read.
+    /// Checks that both keys are there, or none, and that they and the CAs can be read. What the address has is shown, and must not be a secret.
     pub fn check(&self) -> anyhow::Result<()> {
+        let has_user = self.endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@'));
+        ensure!(!has_user, "s3.endpoint: expected an address without a user: keys are s3.access_key and s3.secret_key");
         self.trusted()?;
         match (&self.access_key, &self.secret_key) {
             (None, None) => Ok(()),

@@ -307,19 +307,7 @@ impl Store for S3Store {
     }
 
     async fn unfinished_uploads_kept(&self) -> Result<Option<SignedDuration>> {
-        let asked = self.client.get_bucket_lifecycle_configuration().bucket(&self.bucket).send().await;
-        match asked {
-            Ok(lifecycle) => Ok(shortest_abort(lifecycle.rules(), &self.name(FOOTAGE))),
-            Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Ok(None),
-            Err(error) => match convert(&self.bucket, Call::Plain, error) {
-                error if error.kind == ErrorKind::Unavailable => Err(error),
-                // Not every store knows lifecycles, and not every key may ask.
-                error => {
-                    tracing::warn!(%error, "the store does not say how long it keeps unfinished uploads");
-                    Ok(None)
-                }
-            },
-        }
+        Ok(self.lifecycle().await?.and_then(|rules| shortest_abort(&rules, &self.name(FOOTAGE))))
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -338,16 +326,54 @@ impl Store for S3Store {
     }
 }
 
-/// After what time the first rule that may concern footage aborts an unfinished upload.
-fn shortest_abort(rules: &[LifecycleRule], footage: &str) -> Option<SignedDuration> {
+impl S3Store {
+    /// The bucket's lifecycle rules that would remove footage, or hide it, by themselves, by their ids: there must be none. `None` where the store does not
+    /// say, or not to these keys.
+    pub async fn rules_that_remove(&self) -> Result<Option<Vec<String>>> {
+        Ok(self.lifecycle().await?.map(|rules| removing(&rules, &self.name(FOOTAGE))))
+    }
+
+    async fn lifecycle(&self) -> Result<Option<Vec<LifecycleRule>>> {
+        let asked = self.client.get_bucket_lifecycle_configuration().bucket(&self.bucket).send().await;
+        match asked {
+            Ok(lifecycle) => Ok(Some(lifecycle.rules().to_vec())),
+            Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Ok(Some(Vec::new())),
+            Err(error) => match convert(&self.bucket, Call::Plain, error) {
+                error if error.kind == ErrorKind::Unavailable => Err(error),
+                // Not every store knows lifecycles, and not every key may ask.
+                error => {
+                    tracing::warn!(%error, "the store does not tell its lifecycle rules");
+                    Ok(None)
+                }
+            },
+        }
+    }
+}
+
+/// The rules that may concern footage.
+fn concerning<'r>(rules: &'r [LifecycleRule], footage: &'r str) -> impl Iterator<Item = &'r LifecycleRule> {
     let enabled = rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled);
-    let concerning = enabled.filter(|rule| {
+    enabled.filter(move |rule| {
         // Older rules have their prefix beside the filter.
         #[allow(deprecated)]
         let prefix = rule.filter().and_then(|filter| filter.prefix()).or(rule.prefix()).unwrap_or_default();
         prefix.starts_with(footage) || footage.starts_with(prefix)
-    });
-    let days = concerning.filter_map(|rule| rule.abort_incomplete_multipart_upload()?.days_after_initiation());
+    })
+}
+
+/// The ids of rules that remove objects or their versions, or hide them behind a delete marker.
+fn removing(rules: &[LifecycleRule], footage: &str) -> Vec<String> {
+    let removes = |rule: &&LifecycleRule| {
+        let expiration = rule.expiration().is_some_and(|at| at.days().is_some() || at.date().is_some());
+        expiration || rule.noncurrent_version_expiration().is_some()
+    };
+    concerning(rules, footage).filter(removes).map(|rule| rule.id().unwrap_or("without an id").to_owned()).collect()
+}
+
+/// After what time the first rule that may concern footage aborts an unfinished upload.
+fn shortest_abort(rules: &[LifecycleRule], footage: &str) -> Option<SignedDuration> {
+    let aborts = |rule: &LifecycleRule| rule.abort_incomplete_multipart_upload()?.days_after_initiation();
+    let days = concerning(rules, footage).filter_map(aborts);
     days.min().map(|days| SignedDuration::from_hours(24 * i64::from(days)))
 }
 
@@ -383,6 +409,26 @@ mod tests {
         let filter = LifecycleRuleFilter::builder().prefix(prefix).build();
         let rule = LifecycleRule::builder().filter(filter).status(status);
         rule.abort_incomplete_multipart_upload(abort).build().unwrap()
+    }
+
+    #[test]
+    fn rules_that_remove_footage_are_found() {
+        use aws_sdk_s3::types::{LifecycleExpiration, NoncurrentVersionExpiration};
+        let rule = |id: &str, prefix: &str| {
+            let filter = LifecycleRuleFilter::builder().prefix(prefix).build();
+            LifecycleRule::builder().id(id).filter(filter).status(ExpirationStatus::Enabled)
+        };
+        let days = LifecycleExpiration::builder().days(200).build();
+        let markers = LifecycleExpiration::builder().expired_object_delete_marker(true).build();
+        let versions = NoncurrentVersionExpiration::builder().noncurrent_days(1).build();
+        let rules = [
+            rule("days", "").expiration(days.clone()).build().unwrap(),
+            rule("markers", "").expiration(markers).build().unwrap(),
+            rule("versions", "v1/demo/").noncurrent_version_expiration(versions).build().unwrap(),
+            rule("others", "logs/").expiration(days.clone()).build().unwrap(),
+            LifecycleRule::builder().id("off").expiration(days).status(ExpirationStatus::Disabled).build().unwrap(),
+        ];
+        assert_eq!(removing(&rules, FOOTAGE), ["days", "versions"]);
     }
 
     #[test]
