@@ -12,8 +12,8 @@
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
   ports:
-    {{- range (default (regexFindAll ":[0-9]+" $values.kafka.brokers -1 | uniq) $policy.kafkaPorts) }}
-    - {port: {{ trimPrefix ":" (toString .) }}}
+    {{- range (include "caselock.kafkaPorts" .root | fromJsonArray) }}
+    - {port: {{ . }}}
     {{- end }}
 {{- end }}
 {{- if has "s3" .to }}
@@ -51,7 +51,12 @@
 {{- end }}
 {{- end -}}
 
-{{/* The store's ports, and those of the collector: JSON. */}}
+{{/* The ports of Kafka, of the store and of the collector: JSON. */}}
+{{- define "caselock.kafkaPorts" -}}
+{{- $ports := list -}}
+{{- range (regexFindAll ":[0-9]+" .Values.kafka.brokers -1 | uniq) -}}{{- $ports = append $ports (trimPrefix ":" . | int) -}}{{- end -}}
+{{- toJson (default $ports .Values.networkPolicy.kafkaPorts) -}}
+{{- end -}}
 {{- define "caselock.s3Ports" -}}
 {{- toJson (default (list (include "caselock.port" (dict "url" (default "https://" .Values.s3.endpoint)))) .Values.networkPolicy.s3Ports) -}}
 {{- end -}}
@@ -59,12 +64,20 @@
 {{- toJson (default (list (include "caselock.port" (dict "url" .Values.telemetry.otlpEndpoint))) .Values.networkPolicy.otlpPorts) -}}
 {{- end -}}
 
-{{/* A gateway must not reach the store, not by what it may reach the collector by either. */}}
+{{/* A gateway must not reach the store, not by what it may reach Kafka or the collector by either. */}}
 {{- define "caselock.gatewayApartFromStore" -}}
-{{- if and .Values.networkPolicy.enabled .Values.telemetry.otlpEndpoint (not .Values.networkPolicy.otlpTo) -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- if $policy.enabled -}}
 {{- $store := list -}}
 {{- range (include "caselock.s3Ports" . | fromJsonArray) -}}{{- $store = append $store (toString .) -}}{{- end -}}
-{{- range (include "caselock.otlpPorts" . | fromJsonArray) -}}
+{{- $open := list -}}
+{{- if not $policy.kafkaTo -}}{{- $open = include "caselock.kafkaPorts" . | fromJsonArray -}}{{- end -}}
+{{- range $open -}}
+{{- if has (toString .) $store -}}{{- fail (printf "networkPolicy.kafkaTo: where is Kafka? Without that a gateway may reach the store, which is on port %v as well" .) -}}{{- end -}}
+{{- end -}}
+{{- $open = list -}}
+{{- if and .Values.telemetry.otlpEndpoint (not $policy.otlpTo) -}}{{- $open = include "caselock.otlpPorts" . | fromJsonArray -}}{{- end -}}
+{{- range $open -}}
 {{- if has (toString .) $store -}}{{- fail (printf "networkPolicy.otlpTo: where is the collector? Without that a gateway may reach the store, which is on port %v as well" .) -}}{{- end -}}
 {{- end -}}
 {{- end -}}

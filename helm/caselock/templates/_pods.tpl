@@ -54,7 +54,10 @@ env:
 {{- with $values.envFrom }}
 envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
-resources: {{- toYaml $values.resources | nindent 2 }}
+{{- $resources := deepCopy $values.resources }}
+{{- /* What has a volume of its own takes nothing of the node's disk. */}}
+{{- if and (dig "scratch" "storageClass" "" $values) $resources.requests }}{{ $_ := unset $resources.requests "ephemeral-storage" }}{{ end }}
+resources: {{- toYaml $resources | nindent 2 }}
 volumeMounts:
   - {name: settings, mountPath: /etc/caselock/settings, readOnly: true}
   {{- include "caselock.secretMounts" . | trim | nindent 2 }}

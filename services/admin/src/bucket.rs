@@ -17,7 +17,7 @@ pub async fn check(config: &S3Config) -> anyhow::Result<()> {
             let named = rules.join(", ");
             ensure!(
                 rules.is_empty(),
-                "the bucket's lifecycle rules remove footage or hide it, once no lock prevents it: {named}; remove them"
+                "the bucket's lifecycle rules remove footage, hide it or put it away, once no lock prevents it: {named}; remove them"
             );
             println!("{}: no lifecycle rule removes footage", config.bucket);
         }

@@ -8,7 +8,7 @@ use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
-    retry::until_done,
+    retry::until_there,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -46,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let open = || KafkaLog::open(&config.kafka);
-    let log = until_done("connect-log", LogError::is_retryable, open).await.context("connect to Kafka")?;
+    let log = until_there("connect-log", &health, LogError::is_retryable, open).await.context("connect to Kafka")?;
     let store = Metered::new(S3Store::open(&config.s3).await);
     let nonce = rand::random::<[u8; 16]>;
     let context = ArchiverContext { log, store, clock: system_clock(), nonce, health: health.clone(), stop };

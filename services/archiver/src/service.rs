@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use caselock_domain::{fact::Nonce, footage::SegmentRef, shape::LARGE_SEGMENT, time::Clock};
 use caselock_log::{Assignment, Control, Delivered, Followed, Log, LogError, Member, Topic};
-use caselock_runtime::{health::Health, retry::until_done};
+use caselock_runtime::{health::Health, retry::until_there};
 use caselock_store::{
     Store, StoreError,
     probe::{self, ProbeError},
@@ -68,18 +68,19 @@ pub async fn start(config: ArchiverConfig, context: ArchiverContext) -> anyhow::
     let floor = config.retention.floor()?;
     let signing_key = SigningKey::open(&config.signing_key)?;
     for topic in Topic::ALL {
-        let checked = until_done("check-topic", LogError::is_retryable, || log.check(topic)).await;
+        let checked = until_there("check-topic", &health, LogError::is_retryable, || log.check(topic)).await;
         checked.with_context(|| format!("check {topic}"))?;
     }
     if log.partitions(Topic::Footage) != log.partitions(Topic::Uploads) {
         bail!("footage and uploads have different partition counts: they must agree");
     }
-    let probed = until_done("check-store", ProbeError::is_retryable, async || {
+    let probed = until_there("check-store", &health, ProbeError::is_retryable, async || {
         probe::probe(&*store, clock(), &hex::encode(nonce())).await
     });
     probed.await.context("check the store")?;
     let abandon_after = SignedDuration::from_hours(24 * i64::from(config.abandon_after_days));
-    let asked = until_done("ask-lifecycle", StoreError::is_retryable, || store.unfinished_uploads_kept()).await;
+    let asked =
+        until_there("ask-lifecycle", &health, StoreError::is_retryable, || store.unfinished_uploads_kept()).await;
     if let Some(kept) = asked.context("ask for the store's lifecycle rules")?
         && kept <= abandon_after
     {

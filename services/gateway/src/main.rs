@@ -8,7 +8,7 @@ use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
-    retry::until_done,
+    retry::until_there,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let open = || KafkaLog::open(&config.kafka);
-    let log = until_done("connect-log", LogError::is_retryable, open).await.context("connect to Kafka")?;
+    let log = until_there("connect-log", &health, LogError::is_retryable, open).await.context("connect to Kafka")?;
     let context =
         GatewayContext { log, clock: system_clock(), nonce: rand::random::<[u8; 16]>, health: health.clone(), stop };
     let gateway = caselock_gateway::start(config.gateway, context).await?;

@@ -7,7 +7,7 @@ use caselock_domain::{fact::Nonce, reason::Reason, time::Clock};
 use caselock_front::{Budget, Reasons, accept, health as grpc_health};
 use caselock_log::{Log, LogError, Topic};
 use caselock_proto::v1::ingest_service_server::IngestServiceServer;
-use caselock_runtime::{health::Health, retry::until_done};
+use caselock_runtime::{health::Health, retry::until_there};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -59,7 +59,7 @@ pub async fn start(config: GatewayConfig, context: GatewayContext) -> anyhow::Re
     let GatewayContext { log, clock, nonce, health, stop } = context;
     let door = config.door()?;
     for topic in [Topic::Footage, Topic::Uploads] {
-        let checked = until_done("check-topic", LogError::is_retryable, || log.check(topic)).await;
+        let checked = until_there("check-topic", &health, LogError::is_retryable, || log.check(topic)).await;
         checked.with_context(|| format!("check {topic}"))?;
     }
     if log.partitions(Topic::Footage) != log.partitions(Topic::Uploads) {

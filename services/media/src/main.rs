@@ -9,7 +9,7 @@ use caselock_runtime::{
     admin::AdminConfig,
     clock::system_clock,
     disk,
-    retry::until_done,
+    retry::until_there,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let open = || KafkaLog::open(&config.kafka);
-    let log = until_done("connect-log", LogError::is_retryable, open).await.context("connect to Kafka")?;
+    let log = until_there("connect-log", &health, LogError::is_retryable, open).await.context("connect to Kafka")?;
     let store = Metered::new(S3Store::open(&config.s3).await);
     let context = MediaContext { log, store, clock: system_clock(), health: health.clone(), stop };
     disk::observe("scratch", config.media.scratch());

@@ -12,7 +12,7 @@ use caselock_log::{Control, Entry, Head, Log, LogError, Member, Topic};
 use caselock_runtime::{
     health::Health,
     process_span,
-    retry::until_done,
+    retry::until_there,
     trace::{self, TRACEPARENT},
 };
 use caselock_store::Store;
@@ -60,7 +60,7 @@ pub async fn start(config: MediaConfig, context: MediaContext) -> anyhow::Result
     let check = check.with_context(|| format!("start {}", program.display()))?;
     anyhow::ensure!(check.status.success(), "{} --check-sandbox failed", program.display());
     tracing::info!(sandbox = %String::from_utf8_lossy(&check.stdout).trim(), "the worker's sandbox");
-    let checked = until_done("check-topic", LogError::is_retryable, || log.check(Topic::MediaJobs)).await;
+    let checked = until_there("check-topic", &health, LogError::is_retryable, || log.check(Topic::MediaJobs)).await;
     checked.context("check the topic")?;
     health.expect("media-group");
     let room = Arc::new(Semaphore::new(config.jobs.max(1) as usize));

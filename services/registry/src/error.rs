@@ -57,6 +57,20 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// Whether the database is away, is only starting or ending, or has no connection left: it may answer later. (A name or password that is wrong does not
+    /// become right.)
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::PoolTimedOut) => true,
+            Self::Database(sqlx::Error::Io(error)) => error.kind() != std::io::ErrorKind::NotFound,
+            // https://www.postgresql.org/docs/current/errcodes-appendix.html: connection exceptions, too many connections, operator intervention.
+            Self::Database(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| ["08", "57P"].iter().any(|class| code.starts_with(class)) || code == "53300"),
+            _ => false,
+        }
+    }
+
     /// Whether trying the same again may help.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -10,7 +10,7 @@ use caselock_runtime::{
     Flags,
     admin::AdminConfig,
     clock::system_clock,
-    retry::until_done,
+    retry::until_there,
     service::{self, Running},
     telemetry::TelemetryConfig,
 };
@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {
     let Running { health, stop } = running;
     let open = || KafkaLog::open(&config.kafka);
-    let log = until_done("connect-log", LogError::is_retryable, open).await.context("connect to Kafka")?;
+    let log = until_there("connect-log", &health, LogError::is_retryable, open).await.context("connect to Kafka")?;
     let store = Metered::new(S3Store::open(&config.s3).await);
     let context = RegistryContext { log, store, clock: system_clock(), health: health.clone(), stop };
     let registry = caselock_registry::start(&config.registry, context).await?;

@@ -5,7 +5,7 @@ use caselock_domain::time::Clock;
 use caselock_front::{Budget, Reasons, accept, health as grpc_health};
 use caselock_log::{Log, LogError, Topic};
 use caselock_proto::v1::registry_service_server::RegistryServiceServer;
-use caselock_runtime::{health::Health, retry::until_done};
+use caselock_runtime::{health::Health, retry::until_there};
 use caselock_store::Store;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -60,10 +60,11 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
     let RegistryContext { log, store, clock, health, stop } = context;
     let (door, periods) = (config.door()?, config.periods()?);
     for topic in [Topic::Events, Topic::Uploads] {
-        let checked = until_done("check-topic", LogError::is_retryable, || log.check(topic)).await;
+        let checked = until_there("check-topic", &health, LogError::is_retryable, || log.check(topic)).await;
         checked.with_context(|| format!("check {topic}"))?;
     }
-    let opened = until_done("open-database", RegistryError::is_retryable, || Db::open(config.database.clone())).await;
+    let opened =
+        until_there("open-database", &health, RegistryError::is_away, || Db::open(config.database.clone())).await;
     let db = opened.context("open the registry's database")?;
     let rules = Arc::new(config.rules()?);
     let cases = Cases::new(db.clone(), store, clock.clone(), rules.clone(), periods.rolling.to);

@@ -47,19 +47,25 @@ impl Reasons {
     }
 }
 
-/// A call that is measured.
+/// A call that is measured, from here to its answer, or to where its caller gives it up.
 struct Measured {
     method: String,
     began: Instant,
     seconds: Histogram<f64>,
+    code: Code,
 }
 
 impl Measured {
-    fn ended<B>(self, answer: &Response<B>) {
-        let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+    fn ended<B>(&mut self, answer: &Response<B>) {
+        self.code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
         // Anybody may call what is not there by any name.
-        let method = if code == Code::Unimplemented { "other".to_owned() } else { self.method };
-        let labels = [KeyValue::new("method", method), KeyValue::new("code", code_name(code))];
+        let method = if self.code == Code::Unimplemented { "other" } else { &self.method };
+        let labels = [KeyValue::new("method", method.to_owned()), KeyValue::new("code", code_name(self.code))];
         self.seconds.record(self.began.elapsed().as_secs_f64(), &labels);
     }
 }
@@ -111,7 +117,7 @@ where
         let method = path.strip_prefix('/').filter(|method| method.starts_with("caselock.")).map(str::to_owned);
         let measured = method.clone().filter(|method| !STREAMS.contains(&method.as_str()));
         let (began, seconds) = (Instant::now(), self.reasons.seconds.clone());
-        let measured = measured.map(|method| Measured { method, began, seconds });
+        let mut measured = measured.map(|method| Measured { method, began, seconds, code: Code::Cancelled });
         let answered = self.inner.call(request);
         let late = self.reasons.late;
         Box::pin(async move {
@@ -125,17 +131,18 @@ where
                     }
                 },
             };
-            if let Some(measured) = measured {
-                measured.ended(&answer);
-            }
             if method.is_none() {
                 return Ok(answer);
             }
             let bare = Status::from_header_map(answer.headers()).filter(|status| status.details().is_empty());
-            Ok(match bare.and_then(|status| reason(&status)) {
+            let answer = match bare.and_then(|status| reason(&status)) {
                 Some(refusal) => Status::from(refusal).into_http(),
                 None => answer,
-            })
+            };
+            if let Some(measured) = &mut measured {
+                measured.ended(&answer);
+            }
+            Ok(answer)
         })
     }
 }

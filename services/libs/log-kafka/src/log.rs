@@ -44,8 +44,8 @@ pub struct KafkaLog {
 impl KafkaLog {
     /// Connects, and looks whether each topic is there, with as many partitions as it must have.
     pub async fn open(config: &KafkaConfig) -> Result<Arc<Self>, LogError> {
-        let unavailable = |e: rdkafka::error::KafkaError| LogError::Unavailable(e.to_string());
-        let asker = asker(config, "caselock-asker").map_err(unavailable)?;
+        let unusable = |e: rdkafka::error::KafkaError| LogError::Settings(e.to_string());
+        let asker = asker(config, "caselock-asker").map_err(unusable)?;
         let mut partitions = HashMap::new();
         for topic in Topic::ALL {
             let (asker, name) = (asker.get(), config.topic(topic));
@@ -65,15 +65,16 @@ impl KafkaLog {
             }
             partitions.insert(topic, expected);
         }
-        certificate::observe(config);
-        Ok(Arc::new(Self {
-            producer: Producer::new(config).map_err(unavailable)?,
-            admin: Renewed::new(config, |config| config.client()?.create()).map_err(unavailable)?,
+        let log = Self {
+            producer: Producer::new(config).map_err(unusable)?,
+            admin: Renewed::new(config, |config| config.client()?.create()).map_err(unusable)?,
             config: config.clone(),
             asker,
             group_askers: Mutex::default(),
             partitions,
-        }))
+        };
+        certificate::observe(config);
+        Ok(Arc::new(log))
     }
 
     fn group_asker(&self, group: &str) -> KafkaResult<Arc<BaseConsumer>> {

@@ -25,6 +25,9 @@ pub enum LogError {
         /// The setting, what it is, and what it must be.
         problem: String,
     },
+    /// No client can be made with the settings: a file, a property, or one that does not fit another.
+    #[error("the log can't be used with these settings: {0}")]
+    Settings(String),
     /// The record is larger than the log takes.
     #[error("the record is too large for the log: {0}")]
     TooLarge(String),

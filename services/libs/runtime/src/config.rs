@@ -114,7 +114,7 @@ fn put(table: &mut Table, defaults: &Table, path: &str, text: &str) -> Result<()
         None => path.rsplit_once('.').unwrap_or(("", path)),
     };
     let mut table = table;
-    for key in sections.split('.').filter(|key| !key.is_empty()) {
+    for key in sections.split('.').filter(|_| !sections.is_empty()) {
         table = match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {
             Value::Table(inner) => inner,
             _ => return Err(ConfigError::Value(format!("{path}: {key} is not a section"))),

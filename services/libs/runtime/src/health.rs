@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,6 +24,11 @@ impl Health {
     /// Start-up is done: everything has been checked and serves.
     pub fn started(&self) {
         self.up(START_UP);
+    }
+
+    /// Start-up waits in this step, for this reason.
+    pub fn waits(&self, step: &'static str, reason: impl Display) {
+        self.down(START_UP, format!("{step}: {reason}"));
     }
 
     /// Whether start-up is done.

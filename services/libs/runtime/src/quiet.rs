@@ -26,7 +26,8 @@ impl<S: Subscriber> Filter<S> for Quiet {
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        if !event.metadata().target().starts_with("rdkafka") {
+        // Its own lines, and the errors that it tells.
+        if !["librdkafka", "rdkafka"].iter().any(|of| event.metadata().target().starts_with(of)) {
             return true;
         }
         let mut said = String::new();

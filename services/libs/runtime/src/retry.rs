@@ -2,6 +2,7 @@
 
 use std::{fmt::Display, time::Duration};
 
+use crate::health::Health;
 use backon::{ExponentialBuilder, Retryable};
 use opentelemetry::{KeyValue, global};
 
@@ -17,6 +18,24 @@ where
     F: Future<Output = Result<T, E>>,
 {
     repeat(step, backoff().without_max_times(), is_retryable, work).await
+}
+
+/// As [`until_done`], for what a service needs at its start: until it is there, readiness says what is waited for, and why.
+pub async fn until_there<T, E, F>(
+    step: &'static str,
+    health: &Health,
+    is_retryable: fn(&E) -> bool,
+    mut work: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let attempt = || {
+        let work = work();
+        async { work.await.inspect_err(|error| health.waits(step, error)) }
+    };
+    until_done(step, is_retryable, attempt).await
 }
 
 /// Repeats `work` for about a minute, so that what fails for one of many does not hold them all up; then the last error is

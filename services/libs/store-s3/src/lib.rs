@@ -3,6 +3,7 @@
 mod attempts;
 mod client;
 mod error;
+mod lifecycle;
 mod store;
 
 pub use client::{S3Config, connect};

@@ -3,14 +3,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeDeserializationInterceptorContextRef},
-    error::{BoxError, ProvideErrorMetadata},
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse,
+        interceptors::BeforeDeserializationInterceptorContextRef,
+    },
+    error::{BoxError, ProvideErrorMetadata, SdkError},
     operation::head_object::HeadObjectOutput,
     primitives::{ByteStream, DateTime, DateTimeFormat},
     types::{
-        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ExpirationStatus,
-        LifecycleRule, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
-        ObjectLockRetentionMode,
+        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, LifecycleRule,
+        ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
     },
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -23,6 +25,7 @@ use crate::{
     S3Config,
     client::connect,
     error::{Call, convert},
+    lifecycle::{removing, shortest_abort},
 };
 
 /// What the keys of all footage begin with.
@@ -316,12 +319,15 @@ impl Store for S3Store {
         let text = date.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let parsed = text.and_then(|text| DateTime::from_str(&text, DateTimeFormat::HttpDate).ok());
         let at = parsed.and_then(|date| Timestamp::from_second(date.secs()).ok());
-        match asked {
-            // S3 itself refuses whoever's clock is 15 minutes from its own (RequestTimeTooSkewed): its refusal says what time it is.
-            Err(error) if at.is_none() || error.raw_response().is_none_or(|answer| answer.status().as_u16() != 403) => {
-                Err(convert(&self.bucket, Call::Plain, error))
+        match (asked, at) {
+            (Ok(_), Some(at)) => Ok(at),
+            (Ok(_), None) => Err(StoreError::new(ErrorKind::Invalid, &self.bucket, "the store's answer has no Date")),
+            // Whoever's clock is 15 minutes from S3's own is refused (RequestTimeTooSkewed), and told what time it is. A refusal shows that clocks
+            // differ; that they agree it does not.
+            (Err(error), Some(at)) if is_refused(&error) && at.duration_since(Timestamp::now()).abs() > SKEWED => {
+                Ok(at)
             }
-            _ => at.ok_or_else(|| StoreError::new(ErrorKind::Invalid, &self.bucket, "the store's answer has no Date")),
+            (Err(error), _) => Err(convert(&self.bucket, Call::Plain, error)),
         }
     }
 }
@@ -350,31 +356,11 @@ impl S3Store {
     }
 }
 
-/// The rules that may concern footage.
-fn concerning<'r>(rules: &'r [LifecycleRule], footage: &'r str) -> impl Iterator<Item = &'r LifecycleRule> {
-    let enabled = rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled);
-    enabled.filter(move |rule| {
-        // Older rules have their prefix beside the filter.
-        #[allow(deprecated)]
-        let prefix = rule.filter().and_then(|filter| filter.prefix()).or(rule.prefix()).unwrap_or_default();
-        prefix.starts_with(footage) || footage.starts_with(prefix)
-    })
-}
+/// From what difference of clocks on S3 refuses every call, but for the time that the call was under way.
+const SKEWED: SignedDuration = SignedDuration::from_mins(14);
 
-/// The ids of rules that remove objects or their versions, or hide them behind a delete marker.
-fn removing(rules: &[LifecycleRule], footage: &str) -> Vec<String> {
-    let removes = |rule: &&LifecycleRule| {
-        let expiration = rule.expiration().is_some_and(|at| at.days().is_some() || at.date().is_some());
-        expiration || rule.noncurrent_version_expiration().is_some()
-    };
-    concerning(rules, footage).filter(removes).map(|rule| rule.id().unwrap_or("without an id").to_owned()).collect()
-}
-
-/// After what time the first rule that may concern footage aborts an unfinished upload.
-fn shortest_abort(rules: &[LifecycleRule], footage: &str) -> Option<SignedDuration> {
-    let aborts = |rule: &LifecycleRule| rule.abort_incomplete_multipart_upload()?.days_after_initiation();
-    let days = concerning(rules, footage).filter_map(aborts);
-    days.min().map(|days| SignedDuration::from_hours(24 * i64::from(days)))
+fn is_refused<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.raw_response().is_some_and(|answer| answer.status().as_u16() == 403)
 }
 
 /// Notes the `Date` of an answer, which the SDK's outputs leave out.
@@ -395,49 +381,5 @@ impl Intercept for ReadDate {
         let date = context.response().headers().get("date").map(str::to_owned);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_sdk_s3::types::{AbortIncompleteMultipartUpload, LifecycleRuleFilter};
-
-    use super::*;
-
-    fn rule(prefix: &str, days: i32, status: ExpirationStatus) -> LifecycleRule {
-        let abort = AbortIncompleteMultipartUpload::builder().days_after_initiation(days).build();
-        let filter = LifecycleRuleFilter::builder().prefix(prefix).build();
-        let rule = LifecycleRule::builder().filter(filter).status(status);
-        rule.abort_incomplete_multipart_upload(abort).build().unwrap()
-    }
-
-    #[test]
-    fn rules_that_remove_footage_are_found() {
-        use aws_sdk_s3::types::{LifecycleExpiration, NoncurrentVersionExpiration};
-        let rule = |id: &str, prefix: &str| {
-            let filter = LifecycleRuleFilter::builder().prefix(prefix).build();
-            LifecycleRule::builder().id(id).filter(filter).status(ExpirationStatus::Enabled)
-        };
-        let days = LifecycleExpiration::builder().days(200).build();
-        let markers = LifecycleExpiration::builder().expired_object_delete_marker(true).build();
-        let versions = NoncurrentVersionExpiration::builder().noncurrent_days(1).build();
-        let rules = [
-            rule("days", "").expiration(days.clone()).build().unwrap(),
-            rule("markers", "").expiration(markers).build().unwrap(),
-            rule("versions", "v1/demo/").noncurrent_version_expiration(versions).build().unwrap(),
-            rule("others", "logs/").expiration(days.clone()).build().unwrap(),
-            LifecycleRule::builder().id("off").expiration(days).status(ExpirationStatus::Disabled).build().unwrap(),
-        ];
-        assert_eq!(removing(&rules, FOOTAGE), ["days", "versions"]);
-    }
-
-    #[test]
-    fn the_first_rule_that_concerns_footage_counts() {
-        use ExpirationStatus::{Disabled, Enabled};
-        assert_eq!(shortest_abort(&[], FOOTAGE), None);
-        assert_eq!(shortest_abort(&[rule("logs/", 1, Enabled.clone()), rule("", 1, Disabled)], FOOTAGE), None);
-        let rules = [rule("", 40, Enabled.clone()), rule("v1/demo/", 7, Enabled)];
-        assert_eq!(shortest_abort(&rules, FOOTAGE), Some(SignedDuration::from_hours(7 * 24)));
-        assert_eq!(shortest_abort(&rules, "county/v1/"), Some(SignedDuration::from_hours(40 * 24)));
     }
 }
