@@ -31,6 +31,11 @@ impl Health {
         self.down(START_UP, format!("{step}: {reason}"));
     }
 
+    /// Start-up waits no more, and is not done either.
+    pub fn goes_on(&self) {
+        self.expect(START_UP);
+    }
+
     /// Whether start-up is done.
     pub fn has_started(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(START_UP).is_some_and(Option::is_none)

@@ -35,7 +35,9 @@ where
         let work = work();
         async { work.await.inspect_err(|error| health.waits(step, error)) }
     };
-    until_done(step, is_retryable, attempt).await
+    let done = until_done(step, is_retryable, attempt).await;
+    health.goes_on();
+    done
 }
 
 /// Repeats `work` for about a minute, so that what fails for one of many does not hold them all up; then the last error is
