@@ -63,8 +63,9 @@ impl Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        // Anybody may call what is not there by any name.
-        let method = if self.code == Code::Unimplemented { "other" } else { &self.method };
+        // Anybody may call what is not there by any name, and give it up before it is told so.
+        let is_known = !matches!(self.code, Code::Unimplemented | Code::Cancelled);
+        let method = if is_known { &self.method } else { "other" };
         let labels = [KeyValue::new("method", method.to_owned()), KeyValue::new("code", code_name(self.code))];
         self.seconds.record(self.began.elapsed().as_secs_f64(), &labels);
     }
@@ -114,10 +115,15 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // gRPC's own services, health and reflection, have their own errors.
         let path = request.uri().path();
-        let method = path.strip_prefix('/').filter(|method| method.starts_with("caselock.")).map(str::to_owned);
-        let measured = method.clone().filter(|method| !STREAMS.contains(&method.as_str()));
+        let method = path.strip_prefix('/').filter(|method| method.starts_with("caselock."));
+        let is_ours = method.is_some();
         let (began, seconds) = (Instant::now(), self.reasons.seconds.clone());
-        let mut measured = measured.map(|method| Measured { method, began, seconds, code: Code::Cancelled });
+        let mut measured = method.filter(|method| !STREAMS.contains(method)).map(|method| Measured {
+            method: method.to_owned(),
+            began,
+            seconds,
+            code: Code::Cancelled,
+        });
         let answered = self.inner.call(request);
         let late = self.reasons.late;
         Box::pin(async move {
@@ -131,7 +137,7 @@ where
                     }
                 },
             };
-            if method.is_none() {
+            if !is_ours {
                 return Ok(answer);
             }
             let bare = Status::from_header_map(answer.headers()).filter(|status| status.details().is_empty());

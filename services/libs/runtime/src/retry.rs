@@ -2,9 +2,10 @@
 
 use std::{fmt::Display, time::Duration};
 
-use crate::health::Health;
 use backon::{ExponentialBuilder, Retryable};
 use opentelemetry::{KeyValue, global};
+
+use crate::health::Health;
 
 /// Repeats `work` until it succeeds or fails for good. It has no other end: while the store or the log is away, everything
 /// waits. The caller's task is ended when the work is taken away.
