@@ -38,9 +38,8 @@ struct Config {
 
 caselock_runtime::common_config!(Config; archiver, kafka, s3);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    service::run("caselock-archiver", &Arguments::parse().flags, serve).await
+fn main() -> anyhow::Result<()> {
+    service::main(service::run("caselock-archiver", &Arguments::parse().flags, serve))
 }
 
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {

@@ -35,9 +35,8 @@ struct Config {
 
 caselock_runtime::common_config!(Config; gateway, kafka);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    service::run("caselock-gateway", &Arguments::parse().flags, serve).await
+fn main() -> anyhow::Result<()> {
+    service::main(service::run("caselock-gateway", &Arguments::parse().flags, serve))
 }
 
 async fn serve(config: Config, running: Running) -> anyhow::Result<()> {

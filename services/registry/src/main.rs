@@ -62,9 +62,11 @@ struct Config {
 
 caselock_runtime::common_config!(Config; registry, kafka, s3);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+fn main() -> anyhow::Result<ExitCode> {
+    service::main(run(Arguments::parse()))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         None => service::run("caselock-registry", &arguments.flags, serve).await?,
         Some(Command::Rebuild { from_store }) => {

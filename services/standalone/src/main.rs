@@ -135,9 +135,11 @@ impl Common for Config {
 /// The audit found something.
 const WRONG: u8 = 3;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+fn main() -> anyhow::Result<ExitCode> {
+    service::main(run(Arguments::parse()))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         None => service::run("caselock-standalone", &arguments.flags, serve).await?,
         Some(Command::Show(show)) => show::run(&show).await?,

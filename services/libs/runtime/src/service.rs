@@ -1,11 +1,14 @@
 //! What every program does before and after its work.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use anyhow::Context;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
     shutdown,
     telemetry::{self, Dials, TelemetryConfig},
 };
+
+/// How long a program's end waits for what it left behind.
+const LEFT: Duration = Duration::from_secs(10);
 
 /// What a program's work is given.
 pub struct Running {
@@ -33,6 +39,19 @@ pub trait Common {
     fn telemetry(&self) -> &TelemetryConfig;
     /// Checks what the types of the values leave open. The error names the key.
     fn check(&self) -> anyhow::Result<()>;
+}
+
+/// Does a program's work, and ends soon after it: on a disk that fails a read may never return, and whoever starts the program anew would wait
+/// with it.
+pub fn main<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    end_within(LEFT, work)
+}
+
+fn end_within<T>(left: Duration, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = Runtime::new().context("start the runtime")?;
+    let worked = runtime.block_on(work);
+    runtime.shutdown_timeout(left);
+    worked
 }
 
 /// Loads the configuration, starts telemetry and the admin port, does the work, and sends the last telemetry. With
@@ -129,4 +148,22 @@ macro_rules! common_config {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn what_never_returns_holds_up_no_end() {
+        let (held, never) = mpsc::channel::<()>();
+        let worked = end_within(Duration::from_millis(10), async {
+            tokio::task::spawn_blocking(move || never.recv());
+            anyhow::Ok(7)
+        });
+        assert!(matches!(worked, Ok(7)));
+        drop(held);
+    }
 }
