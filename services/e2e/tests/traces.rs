@@ -3,13 +3,13 @@
 
 use std::{
     collections::HashSet,
-    process::Command,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
 
 use caselock_client::Tls;
 use caselock_domain::digest::segment_digest;
-use caselock_e2e::{Footage, Kind, Program, Stack, Uploader, metadata, on_both_stacks, root, wait_until};
+use caselock_e2e::{Footage, Kind, Program, Run, Stack, Uploader, metadata, on_both_stacks, root, wait_until};
 use caselock_proto::v1::{
     GetUploadRequest, OpenUploadRequest, RecordingMetadata, SealUploadRequest, SegmentHeader, WriteSegmentsRequest,
     ingest_service_client::IngestServiceClient, write_segments_request::Content, write_segments_response::Outcome,
@@ -252,6 +252,19 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
         let calls = ["OpenUpload", "WriteSegments", "SealUpload"].iter().all(|name| in_it("gateway", &call(name)));
         calls && in_it("archiver", "step") && in_it("media", "media-job")
     });
+    // And what the command uploads for whoever started it.
+    let footage = Footage::new().random("c", 1000);
+    let mut upload = Uploader::new(&stack).saying(footage.path(), &["--json"]);
+    upload.args(people).env("TRACEPARENT", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let run = Run::of(upload.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    run.expect_stored(1);
+    let started = run.of_kind("stored").next().unwrap()["recording_id"].as_str().unwrap().to_owned();
+    let (trace, parent) = (hex("4bf92f3577b34da6a3ce929d0e0e4736"), hex("00f067aa0ba902b7"));
+    wait_until("the command's calls in its caller's trace", || {
+        ["AnnounceRecordings", "OpenUpload", "WriteSegments", "SealUpload"].iter().all(|name| {
+            of("gateway", &call(name)).iter().any(|span| span.trace_id == trace && span.parent_span_id == parent)
+        })
+    });
     // Where nobody looks at a terminal, every line of a log is an object; one about a recording's end names its trace.
     let mut about_one = 0;
     for program in stack.programs.values() {
@@ -295,8 +308,11 @@ async fn a_recording_has_one_trace_and_nobody_is_named(kind: Kind) {
     assert!(events.iter().filter(|event| *event.record.key == *traced.as_bytes()).count() >= 2, "stored and verified");
     for event in events {
         let recording = String::from_utf8(event.record.key.to_vec()).unwrap();
-        let is_traced = recording == traced;
-        let trace = if is_traced { "0af7651916cd43dd8448eb211c80319c".into() } else { recording.replace('-', "") };
+        let trace = match recording {
+            _ if recording == traced => "0af7651916cd43dd8448eb211c80319c".to_owned(),
+            _ if recording == started => "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+            _ => recording.replace('-', ""),
+        };
         let traceparent = event.record.header_value("ce_traceparent").unwrap();
         assert!(String::from_utf8_lossy(traceparent).contains(&trace), "{traceparent:?}");
     }

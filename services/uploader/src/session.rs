@@ -112,7 +112,12 @@ fn client(connection: &Connection) -> anyhow::Result<Client> {
     let tls = tls(connection.ca.as_ref(), connection.cert.as_ref(), connection.key.as_ref())?;
     let keys = connection.receipt_keys.as_deref().context("--receipt-keys is needed")?;
     let connect = Connect { servers: connection.server.clone(), tls };
-    Client::new(&connect, key_ring(keys)?).context("use --server, --ca, --cert and --key")
+    let client = Client::new(&connect, key_ring(keys)?).context("use --server, --ca, --cert and --key")?;
+    // As OpenTelemetry has it for a process that another one starts.
+    Ok(match std::env::var("TRACEPARENT") {
+        Ok(traceparent) => client.within(&traceparent),
+        Err(_) => client,
+    })
 }
 
 /// The journal must outlive the device: it is never among what is uploaded.

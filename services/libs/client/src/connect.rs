@@ -7,7 +7,9 @@ use caselock_domain::{receipt::KeyRing, shape::STREAMS_PER_CONNECTION};
 use caselock_proto::v1::ingest_service_client::IngestServiceClient;
 use tokio::{sync::Semaphore, time::sleep};
 use tonic::{
-    Response, Status,
+    Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
@@ -40,7 +42,20 @@ impl std::fmt::Debug for Tls {
 }
 
 /// A connection to one gateway.
-pub(crate) type Ingest = IngestServiceClient<Channel>;
+pub(crate) type Ingest = IngestServiceClient<InterceptedService<Channel, Caller>>;
+
+/// Names the span that every call is a child of.
+#[derive(Clone, Default)]
+pub(crate) struct Caller(Option<AsciiMetadataValue>);
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(traceparent) = &self.0 {
+            request.metadata_mut().insert("traceparent", traceparent.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// A client of one or more gateways. Connections are made when they are needed, and made again when they break.
 pub struct Client {
@@ -49,6 +64,7 @@ pub struct Client {
     /// Streams of segments that may be open at once.
     pub(crate) streams: Semaphore,
     pub(crate) keys: KeyRing,
+    caller: Caller,
 }
 
 impl Client {
@@ -62,7 +78,15 @@ impl Client {
             current: AtomicUsize::new(0),
             streams: Semaphore::new(STREAMS_PER_CONNECTION as usize),
             keys,
+            caller: Caller::default(),
         })
+    }
+
+    /// Makes what is uploaded part of its caller's trace, which this names (W3C Trace Context, `traceparent`). Otherwise each recording has a
+    /// trace of its own. What can't be sent is passed over: a trace is never a reason to upload nothing.
+    pub fn within(mut self, traceparent: &str) -> Self {
+        self.caller = Caller(traceparent.parse().ok());
+        self
     }
 
     /// The keys receipts are checked against.
@@ -74,7 +98,8 @@ impl Client {
     pub(crate) fn ingest(&self) -> Option<Ingest> {
         let current = self.current.load(Ordering::Relaxed);
         let (_, channel) = self.channels.get(current % self.channels.len().max(1))?;
-        Some(IngestServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20))
+        let ingest = IngestServiceClient::with_interceptor(channel.clone(), self.caller.clone());
+        Some(ingest.max_decoding_message_size(16 << 20))
     }
 
     /// The address of the gateway, where there is but one: of several, which one failed is not certain when that is told.
