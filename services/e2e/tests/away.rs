@@ -90,6 +90,11 @@ async fn services_wait_for_what_is_away_and_work_as_soon_as_it_comes() {
     postgres.comes().await;
     let (archiver, registry) = (archiver.ready(), registry.ready());
     let footage = Footage::new().random("a", 1000);
-    Uploader::new(&stack).upload(footage.path(), &[]).expect_stored(1);
-    drop((gateway, archiver, media, registry));
+    let run = Uploader::new(&stack).upload(footage.path(), &[]);
+    run.expect_stored(1);
+    // What it says of a recording has the recording's trace, without any collector.
+    let recording = run.of_kind("stored").next().unwrap()["recording_id"].as_str().unwrap().replace('-', "");
+    let traced = format!("\"traceId\":\"{recording}\"");
+    wait_until("a line of its trace", || archiver.log().contains(&traced));
+    drop((gateway, media, registry));
 }

@@ -8,6 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +22,7 @@ use crate::{
     telemetry::{self, Dials, TelemetryConfig},
 };
 
-/// How long a program's end waits for what it left behind.
+/// How long a program's end waits for its last telemetry, and for what it left behind.
 const LEFT: Duration = Duration::from_secs(10);
 
 /// What a program's work is given.
@@ -100,7 +102,9 @@ where
         }
     };
     admin_stop.cancel();
-    telemetry.finish();
+    if timeout(LEFT, spawn_blocking(|| telemetry.finish())).await.is_err() {
+        tracing::warn!("the last telemetry was not sent in time");
+    }
     worked
 }
 

@@ -113,7 +113,7 @@ pub struct Telemetry {
     /// What can be changed while the program runs.
     pub dials: Dials,
     meter: SdkMeterProvider,
-    tracer: Option<SdkTracerProvider>,
+    tracer: SdkTracerProvider,
 }
 
 /// What of telemetry can be changed while the program runs.
@@ -206,11 +206,12 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
     let ratio = Ratio(Arc::new(AtomicU64::new(config.trace_ratio.to_bits())));
     let traces = SdkTracerProvider::builder().with_resource(resource);
     let tracer = match &config.otlp_endpoint {
-        None => None,
+        // None is sent; log lines have their ids all the same.
+        None => traces.with_sampler(Sampler::AlwaysOff).build(),
         Some(endpoint) => {
             let (metrics, spans) = exporters(endpoint, config).context("telemetry.otlp_endpoint")?;
             meter = meter.with_periodic_exporter(metrics);
-            Some(traces.with_sampler(ratio.clone()).with_batch_exporter(spans).build())
+            traces.with_sampler(ratio.clone()).with_batch_exporter(spans).build()
         }
     };
     let meter = meter.build();
@@ -225,7 +226,7 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
         let lines = json_subscriber::layer().with_writer(std::io::stderr).flatten_event(true).with_span_list(false);
         lines.with_opentelemetry_ids(true).boxed()
     };
-    let spans = tracer.as_ref().map(|t| tracing_opentelemetry::layer().with_tracer(t.tracer(service)));
+    let spans = tracing_opentelemetry::layer().with_tracer(tracer.tracer(service));
     tracing_subscriber::registry()
         .with(filter)
         .with(spans)
@@ -256,8 +257,7 @@ fn is_tls(endpoint: &str) -> bool {
 impl Telemetry {
     /// Sends what is left. Waits for an unreachable collector only as long as the SDK's own limit.
     pub fn finish(self) {
-        let traces = self.tracer.map(|t| t.shutdown());
-        for result in traces.into_iter().chain([self.meter.shutdown()]) {
+        for result in [self.tracer.shutdown(), self.meter.shutdown()] {
             if let Err(error) = result {
                 tracing::warn!(%error, "telemetry was not sent to its end");
             }

@@ -30,7 +30,7 @@ macro_rules! process_span {
     };
 }
 
-/// The current span as a `traceparent`; `None` where no traces are recorded.
+/// The current span as a `traceparent`; `None` outside of any.
 pub fn traceparent() -> Option<String> {
     let mut header = Header(None);
     global::get_text_map_propagator(|propagator| propagator.inject_context(&Span::current().context(), &mut header));
@@ -80,7 +80,7 @@ pub fn link_to(span: &Span, other: &Span) {
 }
 
 fn set_parent(span: &Span, parent: SpanContext) {
-    // Where no traces are recorded there is nothing to be set.
+    // A span that is filtered out can't be set anything.
     let _ = span.set_parent(Context::new().with_remote_span_context(parent));
 }
 
