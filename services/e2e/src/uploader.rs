@@ -65,13 +65,13 @@ impl Uploader {
 
     /// The command that uploads for people, not begun.
     pub fn saying(&self, path: &Path, more: &[&str]) -> Command {
-        let mut command = Command::new(binary("caselock"));
+        let mut command = caselock();
         command.arg("upload").args(&self.arguments).args(more).arg(path);
         command
     }
 
     fn command(&self, path: &Path, more: &[&str]) -> Command {
-        let mut command = Command::new(binary("caselock"));
+        let mut command = caselock();
         command.args(["upload", "--json"]).args(&self.arguments).args(more).arg(path);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -108,6 +108,13 @@ impl Uploader {
     pub fn start(&self, path: &Path, more: &[&str]) -> Child {
         self.command(path, more).spawn().unwrap()
     }
+}
+
+/// The command, not within the trace of whoever runs the tests.
+fn caselock() -> Command {
+    let mut command = Command::new(binary("caselock"));
+    command.env_remove("TRACEPARENT");
+    command
 }
 
 /// Runs a command on a terminal so wide, and returns what is seen there.

@@ -112,12 +112,7 @@ fn client(connection: &Connection) -> anyhow::Result<Client> {
     let tls = tls(connection.ca.as_ref(), connection.cert.as_ref(), connection.key.as_ref())?;
     let keys = connection.receipt_keys.as_deref().context("--receipt-keys is needed")?;
     let connect = Connect { servers: connection.server.clone(), tls };
-    let client = Client::new(&connect, key_ring(keys)?).context("use --server, --ca, --cert and --key")?;
-    // As OpenTelemetry has it for a process that another one starts.
-    Ok(match std::env::var("TRACEPARENT") {
-        Ok(traceparent) => client.within(&traceparent),
-        Err(_) => client,
-    })
+    Client::new(&connect, key_ring(keys)?).context("use --server, --ca, --cert and --key")
 }
 
 /// The journal must outlive the device: it is never among what is uploaded.
@@ -165,6 +160,14 @@ impl Session {
             delete_source: arguments.delete_source,
             turns: Turns::default(),
         })
+    }
+
+    /// Makes what is uploaded part of the trace that this environment names, as OpenTelemetry has it for a process that another one starts.
+    pub fn in_callers_trace(mut self) -> Self {
+        if let Ok(traceparent) = std::env::var("TRACEPARENT") {
+            self.client = self.client.within(&traceparent);
+        }
+        self
     }
 
     /// Says what is to come, so that what never comes is noticed; some files at once, beside the uploads, for thousands take

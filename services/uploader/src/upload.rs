@@ -38,7 +38,8 @@ pub async fn run(arguments: args::Upload) -> anyhow::Result<u8> {
     if arguments.dry_run {
         return Ok(dry_run(&show, &planned, outcomes.is_empty()));
     }
-    let session = Arc::new(Session::new(&arguments.session, &arguments.paths, show.clone())?);
+    let session = Session::new(&arguments.session, &arguments.paths, show.clone())?;
+    let session = Arc::new(session.in_callers_trace());
     let planned = Arc::new(planned);
     let announcing = tokio::spawn({
         let (session, planned) = (session.clone(), planned.clone());

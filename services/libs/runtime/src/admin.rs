@@ -10,7 +10,7 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,7 +47,7 @@ pub async fn serve(
         // Alive means that this answers; it never depends on the log or the store.
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(health))
-        .route("/metrics", get(|State(metrics): State<Metrics>| async move { metrics.text() }).with_state(metrics))
+        .route("/metrics", get(text).with_state(metrics))
         .route("/telemetry/filter", get(filter).put(set_filter))
         .route("/telemetry/trace_ratio", get(trace_ratio).put(set_trace_ratio))
         .with_state(dials);
@@ -68,6 +68,11 @@ async fn ready(State(health): State<Health>) -> (StatusCode, String) {
     }
     let lines = problems.into_iter().map(|(name, reason)| format!("{name}: {reason}\n"));
     (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+}
+
+/// Disks are asked how full they are, and one that hangs must not hold up what else is answered.
+async fn text(State(metrics): State<Metrics>) -> Result<String, StatusCode> {
+    spawn_blocking(move || metrics.text()).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
 async fn filter(State(dials): State<Dials>) -> String {

@@ -1,6 +1,6 @@
 //! What every program does before and after its work.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::mpsc, thread, time::Duration};
 
 use anyhow::Context;
 use schemars::JsonSchema;
@@ -8,8 +8,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    task::spawn_blocking,
-    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,11 +17,13 @@ use crate::{
     config,
     health::Health,
     shutdown,
-    telemetry::{self, Dials, TelemetryConfig},
+    telemetry::{self, Dials, Telemetry, TelemetryConfig},
 };
 
-/// How long a program's end waits for its last telemetry, and for what it left behind.
-const LEFT: Duration = Duration::from_secs(10);
+/// How long a program's end waits for its last telemetry: the SDK takes ten seconds at most for traces and metrics, of a collector that is away,
+const TELLING: Duration = Duration::from_secs(11);
+/// and for what it left behind.
+const LEFT: Duration = Duration::from_secs(3);
 
 /// What a program's work is given.
 pub struct Running {
@@ -102,10 +102,21 @@ where
         }
     };
     admin_stop.cancel();
-    if timeout(LEFT, spawn_blocking(|| telemetry.finish())).await.is_err() {
+    tell_the_last(telemetry);
+    worked
+}
+
+/// Sends the last telemetry, on a thread of its own: where a metric's disk hangs, the runtime's may all stand still.
+fn tell_the_last(telemetry: Telemetry) {
+    let (told, end) = mpsc::channel();
+    let telling = thread::Builder::new().spawn(move || {
+        telemetry.finish();
+        // Nobody waits for it any more where it came late.
+        let _ = told.send(());
+    });
+    if telling.is_err() || end.recv_timeout(TELLING).is_err() {
         tracing::warn!("the last telemetry was not sent in time");
     }
-    worked
 }
 
 /// Takes what can be changed from the configuration as it is when SIGHUP comes. A wrong one is logged and changes nothing.

@@ -39,8 +39,8 @@ const BUREAUS: usize = 20_000;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TelemetryConfig {
-    /// Which log lines, for example `info,caselock_gateway=debug` (the syntax of tracing-subscriber's `EnvFilter`). Can be changed while
-    /// the program runs.
+    /// Which log lines, for example `info,caselock_gateway=debug` (the syntax of tracing-subscriber's `EnvFilter`). Spans are of level `info`:
+    /// with less of a service there are no traces of it, and no trace ids. Can be changed while the program runs.
     pub filter: String,
     /// An OTLP endpoint (gRPC) that traces and metrics are sent to, `http://collector:4317` or, by TLS, `https://collector:4317` for example;
     /// none are sent without one. What it does not take in time is dropped. Headers that it asks for: `OTEL_EXPORTER_OTLP_HEADERS`.
@@ -113,7 +113,8 @@ pub struct Telemetry {
     /// What can be changed while the program runs.
     pub dials: Dials,
     meter: SdkMeterProvider,
-    tracer: SdkTracerProvider,
+    /// Where spans are sent.
+    tracer: Option<SdkTracerProvider>,
 }
 
 /// What of telemetry can be changed while the program runs.
@@ -187,7 +188,7 @@ fn by_bureau(instrument: &Instrument) -> Option<Stream> {
     is_by_bureau.then(|| Stream::builder().with_cardinality_limit(BUREAUS).build().ok()).flatten()
 }
 
-/// Starts logs (for people on a terminal, JSON otherwise), and traces and metrics where an endpoint is set.
+/// Starts logs (for people on a terminal, JSON otherwise), traces and metrics. The last two are sent where an endpoint is set.
 pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
     let mut attributes = vec![
         KeyValue::new("service.namespace", "caselock"),
@@ -205,9 +206,9 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
         SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(exporter).with_view(by_bureau);
     let ratio = Ratio(Arc::new(AtomicU64::new(config.trace_ratio.to_bits())));
     let traces = SdkTracerProvider::builder().with_resource(resource);
-    let tracer = match &config.otlp_endpoint {
-        // None is sent; log lines have their ids all the same.
-        None => traces.with_sampler(Sampler::AlwaysOff).build(),
+    let traces = match &config.otlp_endpoint {
+        // None is sent; log lines have their ids all the same, and whoever comes after knows what the caller had sampled.
+        None => traces.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build(),
         Some(endpoint) => {
             let (metrics, spans) = exporters(endpoint, config).context("telemetry.otlp_endpoint")?;
             meter = meter.with_periodic_exporter(metrics);
@@ -226,13 +227,14 @@ pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<
         let lines = json_subscriber::layer().with_writer(std::io::stderr).flatten_event(true).with_span_list(false);
         lines.with_opentelemetry_ids(true).boxed()
     };
-    let spans = tracing_opentelemetry::layer().with_tracer(tracer.tracer(service));
+    let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer(service));
     tracing_subscriber::registry()
         .with(filter)
         .with(spans)
         .with(lines.with_filter(Quiet::default()))
         .try_init()
         .context("start logging")?;
+    let tracer = config.otlp_endpoint.is_some().then_some(traces);
     Ok(Telemetry { metrics, dials: Dials { filter: handle, ratio }, meter, tracer })
 }
 
@@ -257,7 +259,8 @@ fn is_tls(endpoint: &str) -> bool {
 impl Telemetry {
     /// Sends what is left. Waits for an unreachable collector only as long as the SDK's own limit.
     pub fn finish(self) {
-        for result in [self.tracer.shutdown(), self.meter.shutdown()] {
+        let traces = self.tracer.map(|tracer| tracer.shutdown());
+        for result in traces.into_iter().chain([self.meter.shutdown()]) {
             if let Err(error) = result {
                 tracing::warn!(%error, "telemetry was not sent to its end");
             }
