@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The chart and the Dockerfiles without a cluster: lint, unit tests, every object against its schema, the README as it must be, settings that the
-# services take; the compose file read; every alert fired and cleared, the dashboards as they are made. The programs must be built (cargo build); deploy/k8s-test.sh installs it on a real Kubernetes.
+# services take; no value missed that is taken away (deploy/python.sh); the compose file read; every alert fired and cleared, the dashboards as they are made. The programs must be built (cargo build); deploy/k8s-test.sh installs it on a real Kubernetes.
 # Usage: deploy/chart-test.sh
 set -Eeuo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -8,6 +8,7 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 cd -- "$here/.."
 "$here/chart-tools.sh" install
+"$here/python.sh" install
 PATH=$("$here/chart-tools.sh" path):$PATH
 chart=helm/caselock
 programs=${CASELOCK_PROGRAMS:-${CARGO_TARGET_DIR:-target}/debug}
@@ -47,7 +48,7 @@ cmp -- "$chart/README.md" "$scratch/README.md" || { cp -- "$scratch/README.md" "
 # Wrong values are refused by name.
 refused() {
   local said
-  said=$(helm template caselock "$chart" -f "$chart/ci/minimal-values.yaml" --set "$1" 2>&1) && die "$1 was taken"
+  said=$(helm template "${3:-caselock}" "$chart" -f "$chart/ci/minimal-values.yaml" --set "$1" 2>&1) && die "$1 was taken"
   [[ $said == *"$2"* ]] || die "$1 was refused without saying '$2': $said"
 }
 refused gateway.replica=3 "at '/gateway': additional properties 'replica' not allowed"
@@ -59,4 +60,14 @@ refused archiver.settings.retention.foo=1 "additional properties 'foo' not allow
 refused fullnameOverride=My_Name "at '/fullnameOverride'"
 refused s3.prefix=county "at '/s3/prefix'"
 refused kafka.properties.sasl\\.password=hunter2 "does not match pattern '^file:/'"
+refused "kafka.properties.ssl\\.key\\.pem=-----BEGIN" "does not match pattern '^file:/'"
+refused commonLabels.app\\.kubernetes\\.io/name=x "at '/commonLabels/app.kubernetes.io~1name'"
+refused gateway.containerSpec.env=x "at '/gateway/containerSpec/env'"
+refused 'gateway.hostnames[0]=in.example:7443' "at '/gateway/hostnames/0'"
+refused 'gateway.extraEnv[0].nam=A' "at '/gateway/extraEnv/0': missing property 'name'"
+refused tls.certManager.issuerRef.kind=Isuer "at '/tls/certManager/issuerRef/kind'"
+refused s3.bucket=null "at '/s3': missing property 'bucket'"
+refused nameOverride= "fullnameOverride: the release's name, ingest.prod" ingest.prod
+# A value that is taken away is not missed, or named.
+"$("$here/python.sh" path)" helm/schemas/nulls.py "$chart/ci/production-values.yaml"
 say 'all as it must be'

@@ -21,6 +21,7 @@ KINDS = {
     ("", "v1", "ServiceAccount"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler"),
     ("batch", "v1", "Job"),
+    ("networking.k8s.io", "v1", "Ingress"),
     ("networking.k8s.io", "v1", "NetworkPolicy"),
     ("policy", "v1", "PodDisruptionBudget"),
     ("scheduling.k8s.io", "v1", "PriorityClass"),

@@ -5,6 +5,9 @@
 {{- .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" .Release.Name) -}}
+{{- fail (printf "fullnameOverride: the release's name, %s, begins with a digit or has a dot, and a Service's may not: say how its objects are to be called" .Release.Name) -}}
+{{- end -}}
 {{- if contains $name .Release.Name -}}{{- .Release.Name | trunc 48 | trimSuffix "-" -}}
 {{- else -}}{{- printf "%s-%s" .Release.Name $name | trunc 48 | trimSuffix "-" -}}{{- end -}}
 {{- end -}}
@@ -17,13 +20,13 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* (root, component) */}}
+{{/* (root, component, and what goes before the common ones: own) */}}
 {{- define "caselock.labels" -}}
 {{ include "caselock.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
+{{- with merge (dict) (default dict .own) (default dict .root.Values.commonLabels) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -31,8 +34,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* (root, component) */}}
 {{- define "caselock.image" -}}
 {{- $image := .root.Values.image -}}
-{{- $repository := default (printf "%s/%s" $image.registry .component) (index $image.repositories .component) -}}
-{{- with index $image.digests .component -}}
+{{- $repository := default (printf "%s/%s" $image.registry .component) (index (default dict $image.repositories) .component) -}}
+{{- with index (default dict $image.digests) .component -}}
 {{- printf "%s@%s" $repository . -}}
 {{- else -}}
 {{- printf "%s:%s" $repository (default .root.Chart.AppVersion $image.tag) -}}

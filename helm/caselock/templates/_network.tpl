@@ -2,11 +2,13 @@
 {{- define "caselock.egress" -}}
 {{- $values := .root.Values -}}
 {{- $policy := $values.networkPolicy -}}
+{{- with $policy.dnsPorts }}
 - ports:
-    {{- range $policy.dnsPorts }}
+    {{- range . }}
     - {port: {{ . }}, protocol: UDP}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
+{{- end }}
 {{- if has "kafka" .to }}
 - {{- with $policy.kafkaTo }}
   to: {{- toYaml . | nindent 4 }}
@@ -30,6 +32,9 @@
     - podSelector:
         matchLabels: {{- include "caselock.selector" (dict "root" .root "component" "gateway") | nindent 10 }}
   ports: [{port: 7443}]
+{{- with $values.test.server }}
+- ports: [{port: {{ include "caselock.port" (dict "url" .) }}}]
+{{- end }}
 {{- end }}
 {{- if has "database" .to }}
 - {{- with $policy.databaseTo }}
@@ -46,7 +51,7 @@
     - {port: {{ . }}}
     {{- end }}
 {{- end }}
-{{- with concat $policy.extraEgress (default list (index $policy.extraEgressOf .component)) }}
+{{- with concat (default list $policy.extraEgress) (default list (index $policy.extraEgressOf .component)) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -54,8 +59,8 @@
 {{/* The ports of Kafka, of the store and of the collector: JSON. */}}
 {{- define "caselock.kafkaPorts" -}}
 {{- $ports := list -}}
-{{- range (regexFindAll ":[0-9]+" .Values.kafka.brokers -1 | uniq) -}}{{- $ports = append $ports (trimPrefix ":" . | int) -}}{{- end -}}
-{{- toJson (default $ports .Values.networkPolicy.kafkaPorts) -}}
+{{- range (regexFindAll ":[0-9]+(,|$)" .Values.kafka.brokers -1) -}}{{- $ports = append $ports (trimAll ":," . | int) -}}{{- end -}}
+{{- toJson (default (uniq $ports) .Values.networkPolicy.kafkaPorts) -}}
 {{- end -}}
 {{- define "caselock.s3Ports" -}}
 {{- toJson (default (list (include "caselock.port" (dict "url" (default "https://" .Values.s3.endpoint)))) .Values.networkPolicy.s3Ports) -}}
@@ -85,7 +90,7 @@
 
 {{/* The port of an address: (url). */}}
 {{- define "caselock.port" -}}
-{{- $port := regexFind ":[0-9]+" (regexReplaceAll "^[a-z]+://" .url "") -}}
+{{- $port := regexFind ":[0-9]+$" (regexReplaceAll "/.*" (regexReplaceAll "^[a-z]+://" .url "") "") -}}
 {{- if $port -}}{{ trimPrefix ":" $port }}{{- else -}}{{ ternary 443 80 (hasPrefix "https://" .url) }}{{- end -}}
 {{- end -}}
 

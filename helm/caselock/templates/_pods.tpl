@@ -41,11 +41,15 @@ securityContext: {{- include "caselock.containerSecurity" (dict) | nindent 2 }}
 env:
   {{- $given := dict -}}
   {{- range $values.extraEnv }}{{ $_ := set $given .name true }}{{ end -}}
-  {{- if not $given.OTEL_RESOURCE_ATTRIBUTES }}
+  {{- if not $given.CASELOCK_POD }}
   - name: CASELOCK_POD
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  {{- end }}
+  {{- if not $given.CASELOCK_NAMESPACE }}
   - name: CASELOCK_NAMESPACE
     valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+  {{- end }}
+  {{- if not $given.OTEL_RESOURCE_ATTRIBUTES }}
   - {name: OTEL_RESOURCE_ATTRIBUTES, value: "service.instance.id=$(CASELOCK_POD),k8s.pod.name=$(CASELOCK_POD),k8s.namespace.name=$(CASELOCK_NAMESPACE)"}
   {{- end }}
   {{- with $values.extraEnv }}
@@ -54,7 +58,7 @@ env:
 {{- with $values.envFrom }}
 envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- $resources := deepCopy $values.resources }}
+{{- $resources := deepCopy (default dict $values.resources) }}
 {{- /* What has a volume of its own takes nothing of the node's disk. */}}
 {{- if and (dig "scratch" "storageClass" "" $values) $resources.requests }}{{ $_ := unset $resources.requests "ephemeral-storage" }}{{ end }}
 resources: {{- toYaml $resources | nindent 2 }}
@@ -73,11 +77,11 @@ volumeMounts:
 {{- define "caselock.pod" -}}
 {{- $values := index .root.Values .component -}}
 {{- $pod := include "caselock.ownPod" . | fromYaml -}}
-{{- $_ := mergeOverwrite (index $pod.containers 0) (deepCopy $values.containerSpec) -}}
+{{- $_ := mergeOverwrite (index $pod.containers 0) (deepCopy (default dict $values.containerSpec)) -}}
 {{- range $pod.initContainers -}}
-{{- if eq .name "rebuild" -}}{{- $_ := mergeOverwrite . (omit (deepCopy $values.containerSpec) "livenessProbe" "readinessProbe" "startupProbe" "lifecycle") -}}{{- end -}}
+{{- if eq .name "rebuild" -}}{{- $_ := mergeOverwrite . (omit (deepCopy (default dict $values.containerSpec)) "livenessProbe" "readinessProbe" "startupProbe" "lifecycle") -}}{{- end -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $pod (deepCopy $values.podSpec)) -}}
+{{- toYaml (mergeOverwrite $pod (deepCopy (default dict $values.podSpec))) -}}
 {{- end -}}
 
 {{- define "caselock.ownPod" -}}
@@ -107,13 +111,13 @@ initContainers:
   {{- if $rebuild }}
   # Before a registry is at work on a database that was restored.
   - name: rebuild
-    args: [--config, /etc/caselock/settings/settings.toml, rebuild, --from-store]
+    args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") (default list $values.extraArgs) (list "rebuild" "--from-store") | toJson }}
     {{- include "caselock.program" . | trim | nindent 4 }}
   {{- end }}
 {{- end }}
 containers:
   - name: {{ .component }}
-    args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") $values.extraArgs | toJson }}
+    args: {{ concat (list "--config" "/etc/caselock/settings/settings.toml") (default list $values.extraArgs) | toJson }}
     {{- include "caselock.program" . | trim | nindent 4 }}
     ports:
       {{- if .port }}
@@ -233,11 +237,7 @@ spec:
         {{- with $values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-      labels:
-        {{- include "caselock.labels" . | nindent 8 }}
-        {{- with $values.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+      labels: {{- include "caselock.labels" (merge (dict "own" $values.podLabels) .) | nindent 8 }}
     spec:
       {{- include "caselock.pod" (merge (dict "name" $name) .) | nindent 6 }}
 {{- if $values.disruptionBudget.enabled }}
@@ -282,7 +282,7 @@ spec:
   {{- end }}
   selector: {{- include "caselock.selector" . | nindent 4 }}
   ports:
-    - {name: grpc, port: {{ $service.port }}, targetPort: grpc{{ with dig "nodePort" nil $service }}, nodePort: {{ . }}{{ end }}}
+    - {name: grpc, port: {{ $service.port }}, targetPort: grpc{{ if ne $service.type "ClusterIP" }}{{ with dig "nodePort" nil $service }}, nodePort: {{ . }}{{ end }}{{ end }}}
 {{- end -}}
 
 {{- define "caselock.isAddress" -}}{{ if or (regexMatch "^[0-9.]+$" .) (contains ":" .) }}yes{{ end }}{{- end -}}

@@ -27,7 +27,7 @@ spec:
   maxReplicas: {{ $scaling.maxReplicas }}
   metrics:
     - type: Resource
-      resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ $scaling.targetCpu }}}}
+      resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ required (printf "%s.autoscaling.targetCpu: how many percent of what a pod asks for?" .component) $scaling.targetCpu }}}}
   behavior:
     # Each change of members hands partitions over.
     scaleDown: {stabilizationWindowSeconds: 600, policies: [{type: Pods, value: 1, periodSeconds: 120}]}

@@ -32,7 +32,7 @@
 {{- $_ := set $properties "sasl.username" (required "kafka.sasl.username: which user?" $kafka.sasl.username) -}}
 {{- $_ := set $properties "sasl.password" (printf "file:/etc/caselock/kafka-password/%s" $kafka.sasl.password.key) -}}
 {{- end -}}
-{{- $table := dict "brokers" (required "kafka.brokers: which brokers? (host:port, several parted by commas)" $kafka.brokers) "topic_prefix" $kafka.topicPrefix "partitions" $kafka.partitions "single_node" $kafka.singleNode "properties" (merge (deepCopy $kafka.properties) $properties) -}}
+{{- $table := dict "brokers" (required "kafka.brokers: which brokers? (host:port, several parted by commas)" $kafka.brokers) "topic_prefix" $kafka.topicPrefix "partitions" $kafka.partitions "single_node" $kafka.singleNode "properties" (merge (deepCopy (default dict $kafka.properties)) $properties) -}}
 {{ include "caselock.toml" (dict "name" "kafka" "table" $table) }}
 {{- end -}}
 
@@ -56,7 +56,7 @@
 
 {{/* The secret with the collector's CA, where there is something to be known by it. */}}
 {{- define "caselock.otlpCa" -}}
-{{- if hasPrefix "https://" .Values.telemetry.otlpEndpoint -}}{{ .Values.telemetry.otlpCa.name }}{{- end -}}
+{{- if hasPrefix "https://" (default "" .Values.telemetry.otlpEndpoint) -}}{{ .Values.telemetry.otlpCa.name }}{{- end -}}
 {{- end -}}
 
 {{- define "caselock.telemetry" -}}
@@ -76,7 +76,7 @@
 {{- else if eq .component "registry" -}}
 {{- $own = dict "tls" $served "database" (printf "file:/etc/caselock/database/%s" $values.registry.database.key) -}}
 {{- end -}}
-{{- $own = merge (deepCopy (index $values .component).settings) $own -}}
+{{- $own = merge (deepCopy (default dict (index $values .component).settings)) $own -}}
 {{ if $own }}{{ include "caselock.toml" (dict "name" .component "table" $own) }}{{ end }}
 {{ include "caselock.kafka" .root }}
 {{ if ne .component "gateway" }}{{ include "caselock.s3" . }}{{ end }}
