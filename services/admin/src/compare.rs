@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 pub async fn run(kafka: &KafkaConfig, s3: &S3Config) -> anyhow::Result<bool> {
     let log = KafkaLog::open(kafka).await?;
     let store = S3Store::open(s3).await;
-    let recordings = uploads::read(&*log).await.context("read the facts")?;
+    let (recordings, unreadable) = uploads::read(&*log).await.context("read the facts")?;
     let mut told = BTreeSet::new();
     read_to_end(&*log, Topic::Events, |event| {
         let kind = event.record.header_value("ce_type");
@@ -52,7 +52,10 @@ pub async fn run(kafka: &KafkaConfig, s3: &S3Config) -> anyhow::Result<bool> {
     println!(
         "{compared} recordings that the log has receipts of compared with the store: {wrong} with something wrong"
     );
-    Ok(wrong == 0)
+    if unreadable > 0 {
+        println!("{unreadable} facts can't be read: what they are about was not compared");
+    }
+    Ok(wrong == 0 && unreadable == 0)
 }
 
 /// What is not in the store as the facts say.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use caselock_domain::{dead_letter::RECORD, id::RecordingId, partition};
 use caselock_log::{Entry, Log, OpenLetters, Record, Topic, append_handled, read_to_end};
 use caselock_log_kafka::{KafkaConfig, KafkaLog};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use serde_json::{Value, json};
 
 #[derive(Subcommand)]
@@ -35,10 +35,10 @@ pub struct Handle {
     #[arg(required = true)]
     letters: Vec<Place>,
     /// Why, for those who come later.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     /// Who decides it.
-    #[arg(long, env = "USER")]
+    #[arg(long, env = "USER", value_parser = NonEmptyStringValueParser::new())]
     by: String,
 }
 

@@ -84,6 +84,7 @@ pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> 
             })
             .await?;
             let count = wanted.len();
+            ensure!(count > 0, "no event is so: nothing was told again");
             for event in wanted {
                 let Entry { partition, offset, record } = event;
                 let appended = log.append(Topic::Events, partition, record).await;

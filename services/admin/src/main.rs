@@ -82,6 +82,11 @@ async fn main() -> anyhow::Result<ExitCode> {
     let Arguments { layers, command } = Arguments::parse();
     let config: Config = layers.load()?;
     config.kafka.check()?;
+    if let Command::Compare | Command::CheckBucket | Command::Smoke(_) = command {
+        config.s3.check()?;
+    }
+    // What Kafka's and the store's clients have to say.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).compact().init();
     match command {
         Command::Topics(command) => topics::run(&config.kafka, &command).await?,
         Command::Uploads(command) => uploads::run(&config.kafka, &command).await?,

@@ -16,7 +16,7 @@ pub enum Command {
 #[derive(Args)]
 pub struct Replicas {
     /// Replicas of each partition: so many at least when they are checked.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     replicas: u32,
 }
 

@@ -42,7 +42,7 @@ pub struct List {
 
 pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> {
     let log = KafkaLog::open(config).await?;
-    let recordings = read(&*log).await?;
+    let (recordings, _) = read(&*log).await?;
     match command {
         Command::List(list) => {
             let wanted = |facts: &RecordingFacts| {
@@ -69,16 +69,20 @@ pub async fn run(config: &KafkaConfig, command: &Command) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Every recording that `uploads` has facts of.
-pub async fn read(log: &dyn Log) -> anyhow::Result<BTreeMap<RecordingId, RecordingFacts>> {
+/// Every recording that `uploads` has facts of, and how many facts can't be read, each of which is told.
+pub async fn read(log: &dyn Log) -> anyhow::Result<(BTreeMap<RecordingId, RecordingFacts>, u64)> {
     let mut recordings = BTreeMap::<RecordingId, RecordingFacts>::new();
+    let mut unreadable = 0;
     read_to_end(log, Topic::Uploads, |entry| match fact::decode(&entry.record.key, entry.record.payload.as_deref()) {
         Ok((key, fact)) => recordings.entry(key.recording).or_default().apply(&key, entry.offset, fact),
-        Err(error) => eprintln!("{} at {}/{}: {error}", Topic::Uploads, entry.partition, entry.offset),
+        Err(error) => {
+            unreadable += 1;
+            eprintln!("{} at {}/{}: {error}", Topic::Uploads, entry.partition, entry.offset);
+        }
     })
     .await?;
     recordings.retain(|_, facts| !facts.is_empty());
-    Ok(recordings)
+    Ok((recordings, unreadable))
 }
 
 /// It has its receipt, and its event and its media job may still be to come.

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,22 @@ impl Default for MediaConfig {
 }
 
 impl MediaConfig {
+    /// Checks the limits: one that no worker can keep to would be taken for the fault of every file, and what is told of that is locked.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let within = [
+            ("jobs", u64::from(self.jobs), 1..=64),
+            ("worker_memory", self.worker_memory, 256 << 20..=1 << 40),
+            ("worker_cpu_seconds", self.worker_cpu_seconds, 60..=86_400),
+            ("worker_wall_seconds", self.worker_wall_seconds, 60..=86_400),
+            ("worker_seconds_per_mib", self.worker_seconds_per_mib, 1..=3_600),
+        ];
+        for (name, value, range) in within {
+            let (least, most) = (range.start(), range.end());
+            ensure!(range.contains(&value), "media.{name}: expected {least} to {most}, not {value}");
+        }
+        Ok(())
+    }
+
     /// The worker's program.
     pub fn worker(&self) -> std::io::Result<PathBuf> {
         if !self.worker.as_os_str().is_empty() {
@@ -51,5 +68,25 @@ impl MediaConfig {
     /// The folder for scratch files.
     pub fn scratch(&self) -> PathBuf {
         if self.scratch.as_os_str().is_empty() { std::env::temp_dir() } else { self.scratch.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_no_worker_can_keep_to_are_refused() {
+        assert!(MediaConfig::default().check().is_ok());
+        for wrong in [
+            MediaConfig { worker_memory: 2, ..MediaConfig::default() },
+            MediaConfig { worker_wall_seconds: 0, ..MediaConfig::default() },
+            MediaConfig { worker_cpu_seconds: u64::MAX, ..MediaConfig::default() },
+            MediaConfig { worker_seconds_per_mib: 0, ..MediaConfig::default() },
+            MediaConfig { jobs: 0, ..MediaConfig::default() },
+        ] {
+            let error = wrong.check().map_or_else(|error| error.to_string(), |()| String::new());
+            assert!(error.starts_with("media.") && error.contains("expected"), "{error}");
+        }
     }
 }

@@ -37,7 +37,7 @@ struct Config {
     telemetry: TelemetryConfig,
 }
 
-caselock_runtime::common_config!(Config; kafka, s3);
+caselock_runtime::common_config!(Config; media, kafka, s3);
 
 fn main() -> anyhow::Result<()> {
     service::main(service::run("caselock-media", &Arguments::parse().flags, serve))

@@ -108,6 +108,10 @@ impl RegistryConfig {
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!((1..=1_000_000).contains(&self.pace), "registry.pace: expected 1 to 1,000,000");
         ensure!(self.connections > 0, "registry.connections: expected at least 1");
+        ensure!(
+            !self.database.read().context("registry.database")?.is_empty(),
+            "registry.database: expected postgres://USER:PASSWORD@HOST/NAME, or file:PATH of a file that has it"
+        );
         self.door()?;
         self.check_state()
     }
@@ -177,6 +181,11 @@ impl RegistryConfig {
         let when_under = self.roll_when_under.parse().context("registry.roll_when_under")?;
         let rolling = Rolling { when_under, to: period("registry.roll_to", &self.roll_to)? };
         let now = Timestamp::UNIX_EPOCH;
+        let least = if self.unlawful_periods_for_tests { Span::new().seconds(1) } else { Span::new().months(1) };
+        ensure!(
+            end_of(now, &rolling.when_under)? >= end_of(now, &least)?,
+            "registry.roll_when_under: expected a month (P1M) at least, so that a lock never ends before it is rolled"
+        );
         ensure!(
             end_of(now, &rolling.when_under)? < end_of(now, &rolling.to)?,
             "registry.roll_when_under: expected less than registry.roll_to"
@@ -206,7 +215,9 @@ mod tests {
         assert!(set("short", "P5M").starts_with("registry.classes.short is P5M: "));
         assert!(set("word", "ten years").starts_with("registry.classes.word: expected a period"));
         assert!(periods(|config| config.roll_to = "P2M".into()).unwrap_err().contains("registry.roll_to"));
-        assert!(periods(|config| config.roll_when_under = "P7M".into()).unwrap_err().contains("roll_when_under"));
+        for wrong in ["P7M", "-P3M", "PT0S", "P1D"] {
+            assert!(periods(|config| config.roll_when_under = wrong.into()).unwrap_err().contains("roll_when_under"));
+        }
         let short = periods(|config| {
             config.unlawful_periods_for_tests = true;
             (config.roll_when_under, config.roll_to) = ("PT2S".into(), "PT5S".into());

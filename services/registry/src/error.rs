@@ -1,5 +1,5 @@
 use caselock_domain::{calendar::CalendarError, case::CaseError, id::RecordingId, retention::RetentionError};
-use caselock_log::LogError;
+use caselock_log::{LogError, Offset, Topic};
 use caselock_runtime::secret::SecretError;
 use caselock_store::{StoreError, probe::ProbeError};
 
@@ -18,6 +18,20 @@ pub enum RegistryError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A topic ends before the place up to which it was read: it was made anew.
+    #[error(
+        "{topic} {partition} was read up to {known} and ends at {end}: it is not the log that this database was made from. Name another database, or another kafka.topic_prefix"
+    )]
+    AnotherLog {
+        /// The topic.
+        topic: Topic,
+        /// The partition.
+        partition: u32,
+        /// Up to here it was read.
+        known: Offset,
+        /// Here it ends.
+        end: Offset,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,6 +97,7 @@ impl RegistryError {
             Self::Unsettled | Self::Clock(_) | Self::Secret(_) => true,
             Self::Schema(_)
             | Self::LeadLost
+            | Self::AnotherLog { .. }
             | Self::Case(_)
             | Self::Entry(_)
             | Self::Row(_)

@@ -85,8 +85,10 @@ impl Following {
         health: &Health,
     ) -> Result<(), RegistryError> {
         let known = self.cases.db.positions(&self.log.name(topic)).await?;
-        let partitions = 0..self.log.partitions(topic);
-        let from: Vec<_> = partitions.map(|p| (p, known.get(&p).copied().unwrap_or_default())).collect();
+        let mut from = Vec::new();
+        for partition in 0..self.log.partitions(topic) {
+            from.push((partition, self.read_so_far(topic, partition, &known).await?.0));
+        }
         let mut unread: Vec<u32> = from.iter().map(|(partition, _)| *partition).collect();
         let mut follower = self.log.follow(topic, from).await?;
         let mut passed_over = PassedOver::default();
@@ -106,14 +108,29 @@ impl Following {
         }
     }
 
+    /// Up to where a partition was read, and where it ends. What was written into a topic that was made anew would be passed over in silence.
+    async fn read_so_far(
+        &self,
+        topic: Topic,
+        partition: u32,
+        known: &BTreeMap<u32, Offset>,
+    ) -> Result<(Offset, Offset), RegistryError> {
+        let known = known.get(&partition).copied().unwrap_or_default();
+        let end = self.log.end(topic, partition).await?;
+        match known <= end {
+            true => Ok((known, end)),
+            false => Err(RegistryError::AnotherLog { topic, partition, known, end }),
+        }
+    }
+
     /// Reads every partition to the end it has now, and returns: what was written before the call is in the database.
     pub async fn catch_up(&self) -> Result<(), RegistryError> {
         for topic in TOPICS {
             let known = self.cases.db.positions(&self.log.name(topic)).await?;
             let mut behind = BTreeMap::new();
             for partition in 0..self.log.partitions(topic) {
-                let end = self.log.end(topic, partition).await?;
-                if known.get(&partition).copied().unwrap_or_default() < end {
+                let (known, end) = self.read_so_far(topic, partition, &known).await?;
+                if known < end {
                     behind.insert(partition, end);
                 }
             }

@@ -72,10 +72,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Rebuild { from_store }) => {
             ensure!(from_store, "say what from: --from-store");
             let config: Config = arguments.flags.for_a_command()?.load()?;
+            config.s3.check()?;
             run_rebuild(&config.registry, S3Store::open(&config.s3).await, system_clock()).await?;
         }
         Some(Command::Audit { json }) => {
             let config: Config = arguments.flags.for_a_command()?.load()?;
+            config.s3.check()?;
             let store = S3Store::open(&config.s3).await;
             if !run_audit(&config.registry, store, system_clock(), json).await? {
                 return Ok(ExitCode::from(WRONG));

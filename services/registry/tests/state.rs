@@ -27,6 +27,7 @@ on_both_databases!(
     a_rebuild_that_dies_anywhere_goes_on_and_loosens_nothing_meanwhile,
     what_cannot_be_read_is_passed_over,
     topics_of_another_name_are_read_from_their_beginning,
+    topics_made_anew_under_their_name_are_refused,
 );
 
 /// A bench on which three recordings are stored.
@@ -255,6 +256,24 @@ async fn topics_of_another_name_are_read_from_their_beginning(kind: Kind) {
     let ends = new.log.end(Topic::Events, 0).await.unwrap();
     let read = fresh.db.positions(&new.log.name(Topic::Events)).await.unwrap();
     assert_eq!(read.get(&0).copied().unwrap_or_default(), ends);
+}
+
+/// The topics were made anew under their own names: what is written where the old ones were read would be passed over in silence.
+async fn topics_made_anew_under_their_name_are_refused(kind: Kind) {
+    let fresh = kind.fresh().await;
+    let (old, anew) = (Bench::embedded().await, Bench::embedded().await);
+    for (bench, records) in [(&old, 3), (&anew, 2)] {
+        for _ in 0..records {
+            bench.log.append(Topic::Events, 1, Record::new("noise", "noise")).await.unwrap();
+        }
+    }
+    following(&old, &fresh.db).catch_up().await.unwrap();
+    let state = dump(&fresh.db).await;
+    let refused = following(&anew, &fresh.db).catch_up().await.unwrap_err();
+    let RegistryError::AnotherLog { topic, partition, known, end } = &refused else { panic!("{refused}") };
+    assert_eq!((*topic, *partition, *known, *end), (Topic::Events, 1, 3, 2));
+    assert!(!refused.is_retryable(), "{refused}");
+    assert_eq!(dump(&fresh.db).await, state);
 }
 
 /// The password is changed in the database and in the file: new connections are made with it. Another database in the file is refused.

@@ -127,6 +127,7 @@ impl Common for Config {
     fn check(&self) -> anyhow::Result<()> {
         self.gateway.check()?;
         self.archiver.check()?;
+        self.media.check()?;
         self.registry().check()?;
         self.telemetry.check()
     }
@@ -144,14 +145,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => service::run("caselock-standalone", &arguments.flags, serve).await?,
         Some(Command::Show(show)) => show::run(&show).await?,
         Some(Command::Audit { data, json }) => {
-            let config = arguments.flags.load::<Config>()?.with_data(data);
+            let config = arguments.flags.for_a_command()?.load::<Config>()?.with_data(data);
             if !run_audit(&config.registry(), config.store()?, system_clock(), json).await? {
                 return Ok(ExitCode::from(WRONG));
             }
         }
         Some(Command::Rebuild { data, from_store }) => {
             ensure!(from_store, "say what from: --from-store");
-            let config = arguments.flags.load::<Config>()?.with_data(data);
+            let config = arguments.flags.for_a_command()?.load::<Config>()?.with_data(data);
             run_rebuild(&config.registry(), config.store()?, system_clock()).await?;
         }
     }

@@ -30,10 +30,16 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, Property>,
 }
 
-/// A property that librdkafka does not know, or whose value it does not take, or that can't be read from its file.
+/// Why the settings can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("kafka.properties: {0}")]
-pub struct PropertyError(KafkaError);
+pub enum KafkaConfigError {
+    /// A setting, and what would be right.
+    #[error("kafka.{0}: expected {1}")]
+    Setting(&'static str, &'static str),
+    /// A property that librdkafka does not know, or whose value it does not take, or that can't be read from its file.
+    #[error("kafka.properties: {0}")]
+    Property(KafkaError),
+}
 
 /// A property's value, however it was written.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -86,9 +92,19 @@ impl Default for KafkaConfig {
 }
 
 impl KafkaConfig {
-    /// Checks what can be checked without a broker: the properties' names and values.
-    pub fn check(&self) -> Result<(), PropertyError> {
-        self.client().map(drop).map_err(PropertyError)
+    /// Checks what can be checked without a broker.
+    pub fn check(&self) -> Result<(), KafkaConfigError> {
+        for (is_right, setting, expected) in [
+            (!self.brokers.trim().is_empty(), "brokers", "host:port, several parted by commas"),
+            (self.partitions != Some(0), "partitions", "at least 1"),
+            // As librdkafka has it, and brokers by their own settings.
+            ((1_000..=3_600_000).contains(&self.session_timeout_ms), "session_timeout_ms", "1,000 to 3,600,000"),
+        ] {
+            if !is_right {
+                return Err(KafkaConfigError::Setting(setting, expected));
+            }
+        }
+        self.client().map(drop).map_err(KafkaConfigError::Property)
     }
 
     /// The topic's name on this cluster.
@@ -174,12 +190,19 @@ impl KafkaConfig {
 const SHOWN: [&str; 6] =
     ["security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "client.id", "client.rack"];
 
-/// As they may be shown: of any other text only the file it is in.
+/// What the name of a secret has in it.
+const SECRET: [&str; 4] = ["password", "secret", "passphrase", ".pem"];
+
+/// As they may be shown: of any other text only the file it is in, and of a secret no number either.
 fn masked<S: Serializer>(properties: &BTreeMap<String, Property>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(properties.iter().map(|(name, value)| {
         let dotted = name.replace('_', ".");
         let is_shown = SHOWN.contains(&dotted.as_str()) || dotted.ends_with(".location");
+        let is_secret = SECRET.iter().any(|word| dotted.contains(word));
         let shown = match value {
+            Property::Number(_) | Property::Switch(_) if is_secret => {
+                Property::Text(Secret::from(value.to_string()).to_string())
+            }
             Property::Text(text) if !is_shown => Property::Text(Secret::from(text.clone()).to_string()),
             other => other.clone(),
         };

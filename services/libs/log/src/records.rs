@@ -1,6 +1,6 @@
 //! What every service writes in the same way: facts, events, dead letters.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use caselock_domain::{
@@ -11,6 +11,7 @@ use caselock_domain::{
     partition,
     time::Timestamp,
 };
+use tokio::time::timeout;
 
 use crate::{Entry, Followed, Log, LogError, Offset, Record, Topic};
 
@@ -78,14 +79,25 @@ pub async fn append_dead_letter(
     Ok(())
 }
 
-/// Reads all of a topic that is there, from its start to an end: of each partition in order, of several by turns.
+/// How long it may take until a partition says something.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Reads all of a topic that is there, from its start to an end: of each partition in order, of several by turns. An error where partitions say
+/// nothing for a minute: they may have no leader.
 pub async fn read_to_end(log: &dyn Log, topic: Topic, mut each: impl FnMut(Entry)) -> Result<(), LogError> {
     let partitions = log.partitions(topic);
     let mut follower = log.follow(topic, (0..partitions).map(|partition| (partition, 0)).collect()).await?;
     // Each end is told whenever it is reached anew.
     let mut ended = BTreeSet::new();
     while ended.len() < partitions as usize {
-        match follower.recv().await.ok_or_else(|| LogError::Unavailable("the follower ended".into()))?? {
+        let Ok(told) = timeout(SILENCE, follower.recv()).await else {
+            let silent = (0..partitions).filter(|partition| !ended.contains(partition)).map(|p| p.to_string());
+            let silent = silent.collect::<Vec<_>>().join(", ");
+            return Err(LogError::Unavailable(format!(
+                "for a minute {topic} has said nothing of its partitions {silent}"
+            )));
+        };
+        match told.ok_or_else(|| LogError::Unavailable("the follower ended".into()))?? {
             Followed::Entry(entry) => each(entry),
             Followed::End { partition, .. } => {
                 ended.insert(partition);

@@ -85,13 +85,15 @@ pub fn load<T: DeserializeOwned + Serialize + Default + JsonSchema>(
     }
 }
 
-/// A complaint of a number where a text must be, without the number: it may be a secret.
+/// A complaint of a value that can't be, without the value, which may be a secret: serde's own is `invalid type: KIND VALUE, expected WHAT`, then
+/// where.
 fn without_value(complaint: &str) -> String {
     let parts = || {
-        let (before, rest) = complaint.split_once("invalid type: ")?;
-        let (kind, rest) = rest.split_once(" `")?;
-        let (_, after) = rest.split_once('`')?;
-        Some(format!("{before}invalid type: {kind}{after}"))
+        let (before, rest) = complaint.split_once("invalid ")?;
+        let (what, rest) = rest.split_once(": ")?;
+        let (found, expected) = rest.rsplit_once(", expected ")?;
+        let kind = found.split(['`', '"']).next()?.trim_end();
+        Some(format!("{before}invalid {what}: {kind}, expected {expected}"))
     };
     parts().unwrap_or_else(|| complaint.to_owned())
 }
@@ -234,6 +236,15 @@ mod tests {
         assert!(load::<Demo>(None, env(&[]), &["x".into()]).is_err());
         let error = load::<Demo>(None, env(&[("CASELOCK__GATEWAY__BUREAU", "12345")]), &[]).unwrap_err().to_string();
         assert!(error.contains("bureau") && error.contains("string") && !error.contains("12345"), "{error}");
+        let wrong = [
+            ("CASELOCK__GATEWAY__PROPERTIES", "sasl.password=hunter2, expected `x`"),
+            ("CASELOCK__GATEWAY__BUDGET", "-7"),
+        ];
+        for ((name, value), said) in wrong.into_iter().zip(["string, expected a map", "integer, expected u64"]) {
+            let error = load::<Demo>(None, env(&[(name, value)]), &[]).unwrap_err().to_string();
+            let key = name.rsplit("__").next().unwrap().to_lowercase();
+            assert!(error.contains(said) && error.contains(&key) && !error.contains(value), "{error}");
+        }
     }
 
     #[test]

@@ -66,6 +66,10 @@ impl Layers {
     where
         T: serde::de::DeserializeOwned + serde::Serialize + Default + schemars::JsonSchema,
     {
-        config::load(self.config.as_deref(), std::env::vars(), &self.set)
+        // Others' variables may be no UTF-8. Of ours such a value is one that fits nowhere.
+        let variables = std::env::vars_os();
+        let variables = variables
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        config::load(self.config.as_deref(), variables, &self.set)
     }
 }

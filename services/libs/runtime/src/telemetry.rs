@@ -62,16 +62,16 @@ impl TelemetryConfig {
     /// Checks the endpoint, its CA, the filter and the ratio.
     pub fn check(&self) -> anyhow::Result<()> {
         let endpoint = self.otlp_endpoint.as_deref();
+        ensure!(
+            endpoint.is_none_or(|endpoint| !endpoint.contains('@')),
+            "telemetry.otlp_endpoint: expected an address without a user: secrets go into OTEL_EXPORTER_OTLP_HEADERS"
+        );
         if let Some(endpoint) = endpoint {
             ensure!(
                 endpoint.starts_with("http://") || is_tls(endpoint),
                 "telemetry.otlp_endpoint: expected http://HOST:PORT or https://HOST:PORT, not {endpoint}"
             );
         }
-        ensure!(
-            endpoint.is_none_or(|endpoint| !endpoint.contains('@')),
-            "telemetry.otlp_endpoint: expected an address without a user: secrets go into OTEL_EXPORTER_OTLP_HEADERS"
-        );
         ensure!(
             self.otlp_ca.is_none() || endpoint.is_some_and(is_tls),
             "telemetry.otlp_ca: expected an https:// telemetry.otlp_endpoint beside it"

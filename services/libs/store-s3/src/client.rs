@@ -135,12 +135,25 @@ impl S3Config {
     pub fn check(&self) -> anyhow::Result<()> {
         let has_user = self.endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@'));
         ensure!(!has_user, "s3.endpoint: expected an address without a user: keys are s3.access_key and s3.secret_key");
+        let is_web = |endpoint: &str| endpoint.starts_with("http://") || endpoint.starts_with("https://");
+        ensure!(
+            self.endpoint.as_deref().is_none_or(is_web),
+            "s3.endpoint: expected http://HOST:PORT or https://HOST:PORT, or none for AWS's own"
+        );
+        ensure!(!self.bucket.is_empty(), "s3.bucket: expected the bucket's name");
+        ensure!(
+            self.prefix.is_empty() || self.prefix.ends_with('/'),
+            "s3.prefix: expected one that ends with a slash, or none: {}/",
+            self.prefix
+        );
         self.trusted()?;
         match (&self.access_key, &self.secret_key) {
             (None, None) => Ok(()),
             (Some(access), Some(secret)) => {
-                access.read().context("s3.access_key")?;
-                secret.read().context("s3.secret_key").map(drop)
+                for (name, key) in [("s3.access_key", access), ("s3.secret_key", secret)] {
+                    ensure!(!key.read().context(name)?.is_empty(), "{name}: expected a key, and it is empty");
+                }
+                Ok(())
             }
             (Some(_), None) => bail!("s3.secret_key: expected one beside s3.access_key"),
             (None, Some(_)) => bail!("s3.access_key: expected one beside s3.secret_key"),
