@@ -17,6 +17,8 @@ use crate::{Rules, rules::FILE_NUMBERS};
 
 /// The name, among the periods of [`RegistryConfig::classes`], of no end.
 const PERMANENT: &str = "permanent";
+/// The longest period, in years.
+const LONGEST: i32 = 100;
 
 /// The registry's settings.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -169,6 +171,12 @@ impl RegistryConfig {
             if !self.unlawful_periods_for_tests {
                 check_period(&period).with_context(|| format!("{key} is {text}"))?;
             }
+            // Nobody takes such a lock back.
+            let longest = end_of(Timestamp::UNIX_EPOCH, &Span::new().years(LONGEST))?;
+            ensure!(
+                end_of(Timestamp::UNIX_EPOCH, &period)? <= longest,
+                "{key} is {text}: expected a hundred years (P100Y) at most"
+            );
             Ok(period)
         };
         ensure!(!self.classes.is_empty(), "registry.classes: expected at least one class");
@@ -181,10 +189,10 @@ impl RegistryConfig {
         let when_under = self.roll_when_under.parse().context("registry.roll_when_under")?;
         let rolling = Rolling { when_under, to: period("registry.roll_to", &self.roll_to)? };
         let now = Timestamp::UNIX_EPOCH;
-        let least = if self.unlawful_periods_for_tests { Span::new().seconds(1) } else { Span::new().months(1) };
+        let least = if self.unlawful_periods_for_tests { Span::new().seconds(1) } else { Span::new().weeks(4) };
         ensure!(
             end_of(now, &rolling.when_under)? >= end_of(now, &least)?,
-            "registry.roll_when_under: expected a month (P1M) at least, so that a lock never ends before it is rolled"
+            "registry.roll_when_under: expected four weeks (P4W) at least, so that a lock never ends before it is rolled"
         );
         ensure!(
             end_of(now, &rolling.when_under)? < end_of(now, &rolling.to)?,

@@ -20,7 +20,7 @@ pub enum RegistryError {
     Log(#[from] LogError),
     /// A topic ends before the place up to which it was read: it was made anew.
     #[error(
-        "{topic} {partition} was read up to {known} and ends at {end}: it is not the log that this database was made from. Name another database, or another kafka.topic_prefix"
+        "{topic} {partition} was read up to {known} and ends at {end}: it is not the log that this database was made from. It needs a new database, or the topics another name"
     )]
     AnotherLog {
         /// The topic.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -53,9 +53,19 @@ pub struct Following {
     pub cases: Cases,
     /// The log.
     pub log: Arc<dyn Log>,
+    /// The place that a topic no longer has: it was made anew. It may grow beyond that, and is refused all the same.
+    shorter: Arc<OnceLock<Shorter>>,
 }
 
+/// A topic, a partition, up to where it was read, and where it ended.
+type Shorter = (Topic, u32, Offset, Offset);
+
 impl Following {
+    /// Of this log, into that.
+    pub fn new(cases: Cases, log: Arc<dyn Log>) -> Self {
+        Self { cases, log, shorter: Arc::default() }
+    }
+
     /// Follows until `stop`. The condition `registry-events` of `health` holds once facts and events were read to their end.
     pub async fn run(self: Arc<Self>, health: Health, stop: CancellationToken) {
         health.expect("registry-events");
@@ -85,10 +95,8 @@ impl Following {
         health: &Health,
     ) -> Result<(), RegistryError> {
         let known = self.cases.db.positions(&self.log.name(topic)).await?;
-        let mut from = Vec::new();
-        for partition in 0..self.log.partitions(topic) {
-            from.push((partition, self.read_so_far(topic, partition, &known).await?.0));
-        }
+        let partitions = 0..self.log.partitions(topic);
+        let from: Vec<_> = partitions.map(|p| (p, known.get(&p).copied().unwrap_or_default())).collect();
         let mut unread: Vec<u32> = from.iter().map(|(partition, _)| *partition).collect();
         let mut follower = self.log.follow(topic, from).await?;
         let mut passed_over = PassedOver::default();
@@ -108,28 +116,22 @@ impl Following {
         }
     }
 
-    /// Up to where a partition was read, and where it ends. What was written into a topic that was made anew would be passed over in silence.
-    async fn read_so_far(
-        &self,
-        topic: Topic,
-        partition: u32,
-        known: &BTreeMap<u32, Offset>,
-    ) -> Result<(Offset, Offset), RegistryError> {
-        let known = known.get(&partition).copied().unwrap_or_default();
-        let end = self.log.end(topic, partition).await?;
-        match known <= end {
-            true => Ok((known, end)),
-            false => Err(RegistryError::AnotherLog { topic, partition, known, end }),
-        }
-    }
-
-    /// Reads every partition to the end it has now, and returns: what was written before the call is in the database.
+    /// Reads every partition to the end it has now, and returns: what was written before the call is in the database. Of a topic that was made
+    /// anew nobody can say so: it is refused from the first time on that it is found shorter than what was read, as long as this process lasts.
     pub async fn catch_up(&self) -> Result<(), RegistryError> {
+        if let Some(&(topic, partition, known, end)) = self.shorter.get() {
+            return Err(RegistryError::AnotherLog { topic, partition, known, end });
+        }
         for topic in TOPICS {
             let known = self.cases.db.positions(&self.log.name(topic)).await?;
             let mut behind = BTreeMap::new();
             for partition in 0..self.log.partitions(topic) {
-                let (known, end) = self.read_so_far(topic, partition, &known).await?;
+                let end = self.log.end(topic, partition).await?;
+                let known = known.get(&partition).copied().unwrap_or_default();
+                if known > end {
+                    self.shorter.get_or_init(|| (topic, partition, known, end));
+                    return Err(RegistryError::AnotherLog { topic, partition, known, end });
+                }
                 if known < end {
                     behind.insert(partition, end);
                 }

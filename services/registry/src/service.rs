@@ -68,7 +68,7 @@ pub async fn start(config: &RegistryConfig, context: RegistryContext) -> anyhow:
     let db = opened.context("open the registry's database")?;
     let rules = Arc::new(config.rules()?);
     let cases = Cases::new(db.clone(), store, clock.clone(), rules.clone(), periods.rolling.to);
-    let following = Arc::new(Following { cases: cases.clone(), log: log.clone() });
+    let following = Arc::new(Following::new(cases.clone(), log.clone()));
     let keeper = Keeper::new(cases.clone(), following.clone(), periods.rolling, config.pace);
     let outbox = Outbox::new(db.clone(), log.clone());
     let gauges = Gauges { db: db.clone(), log: log.clone(), clock: clock.clone(), rules: rules.clone() };

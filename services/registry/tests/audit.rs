@@ -160,7 +160,7 @@ async fn weak_locks_and_delete_markers_on_the_s3_server() {
         .chain([copied.clone()])
         .collect();
     assert_eq!(found(&cases).await, weak);
-    let following = Following { cases: cases.clone(), log: world.log.clone() };
+    let following = Following::new(cases.clone(), world.log.clone());
     let keeper = Keeper::new(cases.clone(), Arc::new(following), Rolling::default(), 1_000_000);
     keeper.round().await.unwrap();
     assert_eq!(found(&cases).await, [copied.clone()].into());

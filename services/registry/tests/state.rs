@@ -56,7 +56,7 @@ fn cases(bench: &Bench, db: &Db) -> Cases {
 }
 
 fn following(bench: &Bench, db: &Db) -> Following {
-    Following { cases: cases(bench, db), log: bench.log.clone() }
+    Following::new(cases(bench, db), bench.log.clone())
 }
 
 async fn events_and_bucket_give_the_same_state(kind: Kind) {
@@ -269,10 +269,16 @@ async fn topics_made_anew_under_their_name_are_refused(kind: Kind) {
     }
     following(&old, &fresh.db).catch_up().await.unwrap();
     let state = dump(&fresh.db).await;
-    let refused = following(&anew, &fresh.db).catch_up().await.unwrap_err();
+    let following = following(&anew, &fresh.db);
+    let refused = following.catch_up().await.unwrap_err();
     let RegistryError::AnotherLog { topic, partition, known, end } = &refused else { panic!("{refused}") };
     assert_eq!((*topic, *partition, *known, *end), (Topic::Events, 1, 3, 2));
     assert!(!refused.is_retryable(), "{refused}");
+    // That it grows beyond that place makes it no other.
+    for _ in 0..7 {
+        anew.log.append(Topic::Events, 1, Record::new("noise", "noise")).await.unwrap();
+    }
+    assert!(matches!(following.catch_up().await, Err(RegistryError::AnotherLog { .. })));
     assert_eq!(dump(&fresh.db).await, state);
 }
 

@@ -11,7 +11,7 @@ use caselock_domain::{
     partition,
     time::Timestamp,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Entry, Followed, Log, LogError, Offset, Record, Topic};
 
@@ -79,18 +79,19 @@ pub async fn append_dead_letter(
     Ok(())
 }
 
-/// How long it may take until a partition says something.
+/// How long the partitions that have not ended may say nothing.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Reads all of a topic that is there, from its start to an end: of each partition in order, of several by turns. An error where partitions say
-/// nothing for a minute: they may have no leader.
+/// Reads all of a topic that is there, from its start to an end: of each partition in order, of several by turns. An error where those that have
+/// not come to an end say nothing for a minute: they may have no leader.
 pub async fn read_to_end(log: &dyn Log, topic: Topic, mut each: impl FnMut(Entry)) -> Result<(), LogError> {
     let partitions = log.partitions(topic);
     let mut follower = log.follow(topic, (0..partitions).map(|partition| (partition, 0)).collect()).await?;
     // Each end is told whenever it is reached anew.
     let mut ended = BTreeSet::new();
+    let mut patience = Instant::now() + SILENCE;
     while ended.len() < partitions as usize {
-        let Ok(told) = timeout(SILENCE, follower.recv()).await else {
+        let Ok(told) = timeout_at(patience, follower.recv()).await else {
             let silent = (0..partitions).filter(|partition| !ended.contains(partition)).map(|p| p.to_string());
             let silent = silent.collect::<Vec<_>>().join(", ");
             return Err(LogError::Unavailable(format!(
@@ -98,9 +99,16 @@ pub async fn read_to_end(log: &dyn Log, topic: Topic, mut each: impl FnMut(Entry
             )));
         };
         match told.ok_or_else(|| LogError::Unavailable("the follower ended".into()))?? {
-            Followed::Entry(entry) => each(entry),
+            Followed::Entry(entry) => {
+                if !ended.contains(&entry.partition) {
+                    patience = Instant::now() + SILENCE;
+                }
+                each(entry);
+            }
             Followed::End { partition, .. } => {
-                ended.insert(partition);
+                if ended.insert(partition) {
+                    patience = Instant::now() + SILENCE;
+                }
             }
         }
     }

@@ -99,7 +99,7 @@ impl World {
     }
 
     pub fn following(&self, store: &Arc<dyn Store>) -> Following {
-        Following { cases: self.cases_on(store), log: self.log.clone() }
+        Following::new(self.cases_on(store), self.log.clone())
     }
 
     pub fn cases(&self) -> Cases {
