@@ -12,6 +12,9 @@ pub fn legal_minimum() -> Span {
     6.months()
 }
 
+/// The longest period, in years.
+const LONGEST_YEARS: i32 = 100;
+
 /// Why a retention period can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
@@ -21,10 +24,22 @@ pub enum RetentionError {
     /// Less than the law's six months.
     #[error("the retention period is shorter than six months (P6M), the least that Article 15 allows")]
     TooShort,
+    /// More than a mistake may lock.
+    #[error("the retention period is longer than a hundred years (P100Y), and nobody takes such a lock back")]
+    TooLong,
 }
 
-/// Refuses a period that is shorter than six months, whatever day it is counted from.
+/// Refuses a period that is longer than a hundred years.
+pub fn check_longest(period: &Span) -> Result<(), RetentionError> {
+    match end_of(Timestamp::UNIX_EPOCH, period)? <= end_of(Timestamp::UNIX_EPOCH, &LONGEST_YEARS.years())? {
+        true => Ok(()),
+        false => Err(RetentionError::TooLong),
+    }
+}
+
+/// Refuses a period that is shorter than six months, whatever day it is counted from, or longer than a hundred years.
 pub fn check_period(period: &Span) -> Result<(), RetentionError> {
+    check_longest(period)?;
     // Months differ in length: P180D is shorter than six months from some days and not from others. Every day of a
     // leap cycle is asked.
     let first = jiff::civil::date(2024, 1, 1);
@@ -93,6 +108,14 @@ mod tests {
         for long in ["P6M", "P184D", "P1Y", "P6M1D"] {
             assert!(check_period(&long.parse().unwrap()).is_ok(), "{long}");
         }
+    }
+
+    #[test]
+    fn more_than_a_hundred_years_is_refused() {
+        for long in ["P100Y1D", "P600Y", "P1201M"] {
+            assert!(matches!(check_period(&long.parse().unwrap()), Err(RetentionError::TooLong)), "{long}");
+        }
+        assert!(check_period(&"P100Y".parse().unwrap()).is_ok());
     }
 
     proptest! {
